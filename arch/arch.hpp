@@ -1,0 +1,61 @@
+// arch/arch.hpp - the few instructions C++ has no words for, and GRT_OPAQUE.
+#pragma once
+#include <cstdint>
+
+// A function through which the compiler must not look, so that a value bound to a thread is never carried across a switch.
+// gcc -O2 merges two calls of a `noinline` accessor around a switch into one; noipa forbids it. clang has no noipa: there the
+// body must also pass its result through GRT_LAUNDER.
+#if defined(__clang__)
+#define GRT_OPAQUE __attribute__((noinline))
+#else
+#define GRT_OPAQUE __attribute__((noipa))
+#endif
+#define GRT_LAUNDER(x) asm volatile("" : "+r"(x) : : "memory")
+
+#define GRT_LIKELY(x) __builtin_expect(!!(x), 1)
+#define GRT_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define GRT_NOINLINE __attribute__((noinline))
+#define GRT_INLINE inline __attribute__((always_inline))
+
+namespace grt::arch {
+
+/// Tells the core that this is a spin loop (PAUSE; ISB on AArch64, where YIELD does nothing on most cores).
+GRT_INLINE void relax() noexcept {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("isb" ::: "memory");
+#else
+#error "grt runs on x86-64 and AArch64"
+#endif
+}
+
+/// A monotonic counter that costs a few nanoseconds: TSC or CNTVCT_EL0. Unit: 1 / cycles_per_us() microseconds.
+GRT_INLINE std::uint64_t cycles() noexcept {
+#if defined(__x86_64__)
+  return __builtin_ia32_rdtsc();
+#else
+  std::uint64_t v;
+  asm volatile("mrs %0, cntvct_el0" : "=r"(v));
+  return v;
+#endif
+}
+
+/// Loads a pointer-sized initial-exec thread variable through a volatile asm: read anew at every call, never hoisted over a
+/// switch, three instructions (two on x86-64).
+#if defined(__x86_64__)
+#define GRT_LOAD_TLS(out, symbol)                                                                                       \
+  asm volatile("movq " symbol "@gottpoff(%%rip), %0\n\tmovq %%fs:(%0), %0" : "=r"(out) : : "memory")
+#else
+#define GRT_LOAD_TLS(out, symbol)                                                                                       \
+  do {                                                                                                                  \
+    void* tp_;                                                                                                          \
+    asm volatile("mrs %1, tpidr_el0\n\tadrp %0, :gottprel:" symbol "\n\tldr %0, [%0, #:gottprel_lo12:" symbol           \
+                 "]\n\tldr %0, [%1, %0]"                                                                                \
+                 : "=&r"(out), "=&r"(tp_)                                                                               \
+                 :                                                                                                      \
+                 : "memory");                                                                                           \
+  } while (0)
+#endif
+
+} // namespace grt::arch

@@ -1,0 +1,125 @@
+/* arch/x86_64/switch.S - the hand-over from one goroutine to the next. System V psABI, x86-64.
+ *
+ * void grt_switch(M* m /rdi/, G* self /rsi/, G* to /rdx/, uintptr_t release /rcx/)
+ *
+ * Called inside the bracket (m->in == 1); on the far side, in `to`, the bracket has been left. One function does all of it, and it
+ * is the only place that switches: the return predictor then guesses right, and M stays in a register.
+ *
+ *   1. exception state: if the thread's two words are not both zero, move them into self->eh and set the flag
+ *   2. m->g = to; push the callee-saved registers; self->sp = rsp
+ *   3. to->sp == 0: `to` never ran. Bind a window (a C call, still on self's stack) and start grt_gmain on it
+ *   4. rsp = to->sp
+ *   5. release: an even address is a spin lock, stored 0; an odd one is a record for grt_commit(release)
+ *   6. if to's flag is set, put its exception state back
+ *   7. pop, m->in = 0, ret
+ *
+ * The frame, from the saved sp upwards:
+ *   sp+0x00 r15   sp+0x08 r14   sp+0x10 r13   sp+0x18 r12   sp+0x20 rbx   sp+0x28 rbp   sp+0x30 return address
+ * Not saved: xmm/ymm/zmm (caller-saved in this ABI), MXCSR and the x87 control word (attr::fp_env), the fs base (it is the
+ * M's, not the goroutine's), the signal mask. The direction flag is clear by ABI at every call.
+ *
+ * Both sides of step 4 have the same layout, so one set of unwind rules is right at every instruction. */
+#include "arch/offsets.h"
+#include "arch/x86_64/asm.h"
+
+GRT_FUNC_BEGIN(grt_switch)
+        movq    GRT_M_EH(%rdi), %rax
+        movl    8(%rax), %r8d
+        orq     (%rax), %r8
+        jne     .Lsave_eh
+.Lsave: movq    GRT_G_SP(%rdx), %r9
+        movq    %rdx, GRT_M_G(%rdi)
+        pushq   %rbp
+        .cfi_adjust_cfa_offset 8
+        .cfi_rel_offset rbp, 0
+        pushq   %rbx
+        .cfi_adjust_cfa_offset 8
+        .cfi_rel_offset rbx, 0
+        pushq   %r12
+        .cfi_adjust_cfa_offset 8
+        .cfi_rel_offset r12, 0
+        pushq   %r13
+        .cfi_adjust_cfa_offset 8
+        .cfi_rel_offset r13, 0
+        pushq   %r14
+        .cfi_adjust_cfa_offset 8
+        .cfi_rel_offset r14, 0
+        pushq   %r15
+        .cfi_adjust_cfa_offset 8
+        .cfi_rel_offset r15, 0
+        movq    %rsp, GRT_G_SP(%rsi)
+        testq   %r9, %r9
+        je      .Lfresh
+        movq    %r9, %rsp
+        testb   $1, %cl
+        jne     .Lcommit
+        movl    $0, (%rcx)
+        testb   $GRT_G_FLAG_EH, GRT_G_FLAGS(%rdx)
+        jne     .Lload_eh
+.Lload: .cfi_remember_state
+        popq    %r15
+        .cfi_adjust_cfa_offset -8
+        .cfi_restore r15
+        popq    %r14
+        .cfi_adjust_cfa_offset -8
+        .cfi_restore r14
+        popq    %r13
+        .cfi_adjust_cfa_offset -8
+        .cfi_restore r13
+        popq    %r12
+        .cfi_adjust_cfa_offset -8
+        .cfi_restore r12
+        popq    %rbx
+        .cfi_adjust_cfa_offset -8
+        .cfi_restore rbx
+        popq    %rbp
+        .cfi_adjust_cfa_offset -8
+        .cfi_restore rbp
+        movl    $0, GRT_M_IN(%rdi)
+        ret
+
+        .cfi_restore_state
+.Lcommit: /* r12 and rbx are free: the frame to be restored holds their values */
+        movq    %rdi, %rbx
+        movq    %rdx, %r12
+        movq    %rcx, %rdi
+        subq    $8, %rsp
+        .cfi_adjust_cfa_offset 8
+        call    grt_commit
+        addq    $8, %rsp
+        .cfi_adjust_cfa_offset -8
+        movq    %rbx, %rdi
+        movq    %r12, %rdx
+        testb   $GRT_G_FLAG_EH, GRT_G_FLAGS(%rdx)
+        je      .Lload
+.Lload_eh:
+        movq    GRT_M_EH(%rdi), %rax
+        movq    GRT_G_EH(%rdx), %r8
+        movq    %r8, (%rax)
+        movl    GRT_G_EH+8(%rdx), %r8d
+        movl    %r8d, 8(%rax)
+        andl    $~GRT_G_FLAG_EH, GRT_G_FLAGS(%rdx)
+        jmp     .Lload
+.Lfresh:
+        movq    %rdx, %r12
+        movq    %rcx, %r13
+        movq    %rdx, %rsi
+        movq    GRT_M_P(%rdi), %rdi
+        subq    $8, %rsp
+        .cfi_adjust_cfa_offset 8
+        call    grt_bind                /* (P*, G*) -> top of the window, 16-byte aligned */
+        movq    %r13, %rdi
+        jmp     grt_start
+GRT_FUNC_END(grt_switch)
+
+/* The first frame. rax: top of the stack, rdi: release. Unwinding ends here: no return address, frame pointer zero.
+ * A goroutine never returns through it; grt_gmain switches away for good. */
+GRT_FUNC_BEGIN(grt_start)
+        .cfi_undefined rip
+        movq    %rax, %rsp
+        xorl    %ebp, %ebp
+        call    grt_gmain
+        ud2
+GRT_FUNC_END(grt_start)
+
+GRT_NOTES

@@ -1,0 +1,63 @@
+// base/check.cpp - text without stdio, and the two ways to die.
+#include "base/check.hpp"
+
+#include <cstdlib>
+#include <cstring>
+#include <unistd.h>
+
+namespace grt {
+
+text_out& text_out::str(const char* s) noexcept { return str(s, std::strlen(s)); }
+
+text_out& text_out::str(const char* s, std::size_t n) noexcept {
+  for (std::size_t i = 0; i < n; i++) {
+    if (n_ == sizeof buf_) flush();
+    buf_[n_++] = s[i];
+  }
+  return *this;
+}
+
+text_out& text_out::dec(std::uint64_t v) noexcept {
+  char digits[20];
+  std::size_t n = 0;
+  do digits[n++] = static_cast<char>('0' + v % 10);
+  while (v /= 10);
+  while (n) str(&digits[--n], 1);
+  return *this;
+}
+
+text_out& text_out::hex(std::uint64_t v) noexcept {
+  char digits[16];
+  std::size_t n = 0;
+  do digits[n++] = "0123456789abcdef"[v & 15];
+  while (v >>= 4);
+  str("0x", 2);
+  while (n) str(&digits[--n], 1);
+  return *this;
+}
+
+void text_out::flush() noexcept {
+  for (std::size_t done = 0; done < n_;) {
+    ssize_t r = ::write(fd_, buf_ + done, n_ - done);
+    if (r <= 0) break;
+    done += static_cast<std::size_t>(r);
+  }
+  n_ = 0;
+}
+
+void fatal(const char* message) noexcept {
+  text_out(2).str("grt: fatal: ").str(message).str("\n");
+  std::abort();
+}
+
+void fatal(const char* message, std::uint64_t number) noexcept {
+  text_out(2).str("grt: fatal: ").str(message).dec(number).str("\n");
+  std::abort();
+}
+
+void check_failed(const char* condition, const char* file, int line) noexcept {
+  text_out(2).str("grt: fatal: check failed at ").str(file).str(":").dec(static_cast<unsigned>(line)).str(": ").str(condition).str("\n");
+  std::abort();
+}
+
+} // namespace grt

@@ -1,0 +1,66 @@
+// base/san.hpp - what the sanitizers and Valgrind must be told. All empty in a plain build.
+//
+// ASan: start_switch before and finish_switch after every change of stack; a null save pointer when the old stack will not be
+// resumed; a reused window is unpoisoned first. TSan: one fiber per goroutine, made at its first run, switched with no_sync (flag 0
+// would order everything on one thread and hide real races), so every hand-over is annotated by release and acquire.
+#pragma once
+#include <cstddef>
+
+#include <grt/detail/config.hpp>
+
+#define GRT_ASAN GRT_DETAIL_ASAN
+#define GRT_TSAN GRT_DETAIL_TSAN
+#define GRT_SANITIZED (GRT_ASAN || GRT_TSAN)
+
+// sched/, stack/, arch/ and base/ are compiled without -fsanitize=thread in such a build, so the compiler does not say it: the build does.
+#if defined(GRT_BUILD_TSAN) && !GRT_DETAIL_TSAN
+#undef GRT_TSAN
+#undef GRT_SANITIZED
+#define GRT_TSAN 1
+#define GRT_SANITIZED 1
+extern "C" void __tsan_acquire(void* address);
+extern "C" void __tsan_release(void* address);
+#endif
+
+#if GRT_ASAN
+extern "C" {
+void __sanitizer_start_switch_fiber(void** save, const void* bottom, std::size_t size);
+void __sanitizer_finish_switch_fiber(void* save, const void** bottom, std::size_t* size);
+void __asan_unpoison_memory_region(const volatile void* p, std::size_t n);
+void __lsan_register_root_region(const void* p, std::size_t n);
+}
+#endif
+#if GRT_TSAN
+extern "C" {
+void* __tsan_get_current_fiber();
+void* __tsan_create_fiber(unsigned flags);
+void __tsan_destroy_fiber(void* fiber);
+void __tsan_switch_to_fiber(void* fiber, unsigned flags);
+void __tsan_set_fiber_name(void* fiber, const char* name);
+}
+#endif
+
+namespace grt::san {
+
+inline void release([[maybe_unused]] void* p) noexcept {
+#if GRT_TSAN
+  __tsan_release(p);
+#endif
+}
+inline void acquire([[maybe_unused]] void* p) noexcept {
+#if GRT_TSAN
+  __tsan_acquire(p);
+#endif
+}
+inline void unpoison([[maybe_unused]] const void* p, [[maybe_unused]] std::size_t n) noexcept {
+#if GRT_ASAN
+  __asan_unpoison_memory_region(p, n);
+#endif
+}
+inline void root_region([[maybe_unused]] const void* p, [[maybe_unused]] std::size_t n) noexcept {
+#if GRT_ASAN
+  __lsan_register_root_region(p, n);
+#endif
+}
+
+} // namespace grt::san

@@ -1,0 +1,10 @@
+// base/spin.hpp - the runtime's spin lock is the one channels carry; see grt/detail/spin.hpp.
+#pragma once
+#include <mutex>
+
+#include <grt/detail/spin.hpp>
+
+namespace grt {
+using detail::spin_lock;
+using spin_guard = std::lock_guard<spin_lock>;
+} // namespace grt

@@ -1,0 +1,29 @@
+// grt/debug.hpp - seeing what the runtime does.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace grt::debug {
+
+/// Writes one paragraph per goroutine (id, name, state, what it waits for, where it was created) to the descriptor `fd`.
+/// Any thread, also from a signal handler: allocates nothing, takes no lock, and therefore may show a goroutine that moves on
+/// meanwhile in its old state. Starts nothing. Go: what SIGQUIT prints.
+void dump(int fd) noexcept;
+
+/// Counts since the runtime started; a racy but never torn snapshot.
+struct metrics {
+  std::uint64_t spawned;         ///< goroutines ever started
+  std::uint64_t goroutines;      ///< now alive
+  std::uint64_t goroutines_peak; ///< most alive at once (sampled, may miss a short peak by a few hundred)
+  std::uint64_t switches;        ///< times a goroutine was put on a processor
+  std::uint64_t steals;          ///< times a processor took goroutines over from another one
+  std::uint64_t stolen;          ///< goroutines moved by that
+  std::uint64_t wakes;           ///< futex wakes of a sleeping runtime thread
+  std::uint64_t threads;         ///< runtime threads
+  std::uint64_t windows;         ///< stack windows made so far (they are reused, not returned)
+  std::uint64_t stack_bytes;     ///< memory behind those windows, as last read from the kernel; 0 where it cannot say
+};
+/// Any thread. Cost: a few microseconds.
+metrics read_metrics() noexcept;
+
+} // namespace grt::debug

@@ -1,0 +1,36 @@
+// sched/ring.hpp - a P's private queue: a power-of-two ring that doubles, touched only inside the owner's bracket.
+//
+// No locked instruction anywhere. A thief that merely looks may read `slots`, `head` and `tail` at any moment and get nonsense; it
+// acts on it only through the protocol of sched/steal.cpp. So an outgrown array is never unmapped while the process lives: all of
+// them together are no larger than the last one.
+// Rejected: an intrusive list (two dependent misses per pop with 100,000 goroutines; nothing to prefetch from).
+#pragma once
+#include <cstdint>
+
+#include "arch/arch.hpp"
+
+namespace grt {
+
+struct G;
+
+struct ring {
+  G** slots = nullptr;
+  std::uint32_t mask = 0, head = 0, tail = 0;
+
+  std::uint32_t size() const noexcept { return tail - head; }
+  /// false: no memory for a larger array, nothing was pushed.
+  [[nodiscard]] bool push(G* g) noexcept {
+    if (GRT_UNLIKELY(!slots || tail - head > mask) && !grow()) return false;
+    slots[tail & mask] = g;
+    tail++;
+    return true;
+  }
+  G* pop_front() noexcept { return slots[head++ & mask]; }
+  G* pop_back() noexcept { return slots[--tail & mask]; }
+  G* at(std::uint32_t i) const noexcept { return slots[(head + i) & mask]; }
+
+private:
+  bool grow() noexcept;
+};
+
+} // namespace grt

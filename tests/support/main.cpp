@@ -1,0 +1,33 @@
+// tests/support/main.cpp - gtest's main with a time limit for every test: a hang names the test and fails.
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+namespace {
+char current[256];
+unsigned limit_s = 60; // GRT_TEST_LIMIT
+
+void on_alarm(int) {
+  const char head[] = "\ntime limit reached in ";
+  if (write(2, head, sizeof head - 1) < 0 || write(2, current, std::strlen(current)) < 0 || write(2, "\n", 1) < 0) _exit(3);
+  _exit(3);
+}
+
+struct limiter : testing::EmptyTestEventListener {
+  void OnTestStart(const testing::TestInfo& t) override {
+    std::snprintf(current, sizeof current, "%s.%s", t.test_suite_name(), t.name());
+    alarm(limit_s);
+  }
+  void OnTestEnd(const testing::TestInfo&) override { alarm(0); }
+};
+} // namespace
+
+int main(int argc, char** argv) {
+  testing::InitGoogleTest(&argc, argv);
+  if (const char* s = std::getenv("GRT_TEST_LIMIT")) limit_s = static_cast<unsigned>(std::atoi(s));
+  std::signal(SIGALRM, on_alarm);
+  testing::UnitTest::GetInstance()->listeners().Append(new limiter);
+  return RUN_ALL_TESTS();
+}
