@@ -27,6 +27,7 @@ GRT_FUNC_BEGIN(grt_switch)
         movl    8(%rax), %r8d
         orq     (%rax), %r8
         jne     .Lsave_eh
+        .cfi_remember_state
 .Lsave: movq    GRT_G_SP(%rdx), %r9
         movq    %rdx, GRT_M_G(%rdi)
         pushq   %rbp
@@ -110,6 +111,16 @@ GRT_FUNC_BEGIN(grt_switch)
         call    grt_bind                /* (P*, G*) -> top of the window, 16-byte aligned */
         movq    %r13, %rdi
         jmp     grt_start
+        .cfi_restore_state
+.Lsave_eh: /* nothing is pushed yet */
+        movq    (%rax), %r8
+        movq    %r8, GRT_G_EH(%rsi)
+        movl    8(%rax), %r8d
+        movl    %r8d, GRT_G_EH+8(%rsi)
+        orl     $GRT_G_FLAG_EH, GRT_G_FLAGS(%rsi)
+        movq    $0, (%rax)
+        movl    $0, 8(%rax)
+        jmp     .Lsave
 GRT_FUNC_END(grt_switch)
 
 /* The first frame. rax: top of the stack, rdi: release. Unwinding ends here: no return address, frame pointer zero.

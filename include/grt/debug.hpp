@@ -14,14 +14,12 @@ void dump(int fd) noexcept;
 struct metrics {
   std::uint64_t spawned;         ///< goroutines ever started
   std::uint64_t goroutines;      ///< now alive
-  std::uint64_t goroutines_peak; ///< most alive at once (sampled, may miss a short peak by a few hundred)
-  std::uint64_t switches;        ///< times a goroutine was put on a processor
+  std::uint64_t switches;        ///< scheduling decisions, modulo 2^32 on each processor
   std::uint64_t steals;          ///< times a processor took goroutines over from another one
   std::uint64_t stolen;          ///< goroutines moved by that
   std::uint64_t wakes;           ///< futex wakes of a sleeping runtime thread
   std::uint64_t threads;         ///< runtime threads
   std::uint64_t windows;         ///< stack windows made so far (they are reused, not returned)
-  std::uint64_t stack_bytes;     ///< memory behind those windows, as last read from the kernel; 0 where it cannot say
 };
 /// Any thread. Cost: a few microseconds.
 metrics read_metrics() noexcept;

@@ -1,0 +1,89 @@
+// sched/foreign.cpp - see foreign.hpp.
+#include "sched/foreign.hpp"
+
+#include <system_error>
+
+#include "base/futex.hpp"
+#include "sched/hooks.hpp"
+#include "sched/sched.hpp"
+
+namespace grt {
+namespace {
+spin_lock lock;
+G* list;
+thread_local G* mine;
+
+struct returner { // gives the slot back when the thread ends; a later use makes a new one
+  ~returner() {
+    G* g = mine;
+    mine = nullptr;
+    if (!g) return;
+    {
+      spin_guard hold(lock);
+      G** at = &list;
+      while (*at != g) at = &(*at)->link;
+      *at = g->link;
+    }
+    delete g->ext;
+    g->ext = nullptr;
+    g_free_anywhere(g);
+  }
+};
+
+std::atomic<std::uint32_t>& word(G* g) noexcept { return *reinterpret_cast<std::atomic<std::uint32_t>*>(&g->birth); }
+} // namespace
+
+G* foreign_self() {
+  if (mine) return mine;
+  thread_local returner give_back;
+  (void)&give_back;
+  auto* ext = new g_ext;
+  G* g = g_alloc_anywhere();
+  if (!g) {
+    delete ext;
+    throw std::system_error(ENOMEM, std::generic_category(), "grt: no memory for a waiting thread");
+  }
+  g->ext = ext;
+  ext->tid = static_cast<int>(syscall(SYS_gettid));
+  g->id = 0;
+  g->reason = wait_reason::none;
+  g->pinned = false;
+  g->birth = 0;
+  g->kind = g_kind::foreign;
+  spin_guard hold(lock);
+  g->link = list;
+  list = g;
+  return mine = g;
+}
+
+void foreign_park(G* g, std::uintptr_t release, wait_reason why) noexcept {
+  g->reason = why;
+  word(g).store(1, std::memory_order_relaxed); // published by the release of the lock
+  if (release & 1) grt_commit(release);
+  else reinterpret_cast<spin_lock*>(release)->unlock();
+  while (word(g).load(std::memory_order_acquire) == 1) futex_wait(&word(g), 1); // [FGN-1]
+  g->reason = wait_reason::none;
+  san::acquire(g);
+}
+
+void foreign_ready(G* g) noexcept {
+  record(me(), trace::kind::ready, 0, me() ? me()->g->id : 0);
+  word(g).store(0, std::memory_order_release); // [FGN-1] from here on the slot may be someone else's: a stray wake is harmless
+  futex_wake(&word(g));
+}
+
+unsigned foreign_blocked(int* tids, unsigned most) noexcept {
+  spin_guard hold(lock);
+  unsigned n = 0;
+  for (G* g = list; g; g = g->link)
+    if (word(g).load(std::memory_order_relaxed) == 1 && n < most) tids[n++] = g->ext->tid;
+  return n;
+}
+
+G* self() {
+  if (M* m = me()) return m->g;
+  start_runtime();
+  return foreign_self();
+}
+
+} // namespace grt

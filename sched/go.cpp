@@ -1,0 +1,146 @@
+// sched/go.cpp - spawning: the slot inside one bracket, the closure outside, the push inside another.
+#include <grt/go.hpp>
+#include <grt/runtime.hpp>
+
+#include <cstring>
+#include <sched.h>
+
+#include "sched/hooks.hpp"
+#include "sched/sched.hpp"
+
+namespace grt {
+namespace detail {
+
+std::atomic<unsigned long long> foreign_spawned{0};
+static_assert(closure_bytes == sizeof(G::closure));
+
+static G* g_of_closure(void* c) noexcept { return reinterpret_cast<G*>(static_cast<char*>(c) - closure_offset); }
+
+static GRT_NOINLINE void id_refill(P* p) noexcept {
+  static std::atomic<std::uint64_t> next{1};
+  p->id_next = next.fetch_add(p->id_batch, std::memory_order_relaxed);
+  p->id_end = p->id_next + p->id_batch;
+  if (p->id_batch < 1024) p->id_batch *= 2; // small programs see small numbers
+}
+
+static GRT_NOINLINE G* foreign_alloc() {
+  start_runtime();
+  static spin_lock lock;
+  static P ids; // only its id fields
+  G* g = g_alloc_anywhere();
+  if (!g) return nullptr;
+  spin_guard hold(lock);
+  if (ids.id_next == ids.id_end) id_refill(&ids);
+  g->id = ids.id_next++;
+  return g;
+}
+
+static GRT_NOINLINE void set_attr(G* g, const attr& a) {
+  std::unique_ptr<g_ext> ext(new (std::nothrow) g_ext);
+  if (!ext) throw std::system_error(ENOMEM, std::generic_category(), "grt::go");
+  std::memcpy(ext->name, a.name.data(), std::min(a.name.size(), sizeof ext->name - 1));
+  if (a.stack_max) {
+    std::size_t n = stack::round_stack_max(a.stack_max);
+    if (n != stack::round_stack_max(0)) {
+      if (!(g->stk = stack::get_sized(n))) throw std::system_error(ENOMEM, std::generic_category(), "grt::go: no memory for a stack");
+      ext->stack_max = n;
+    }
+  }
+  g->ext = ext.release();
+}
+
+void* spawn_begin(void (*run)(void*), const void* site, unsigned line, const attr* a) {
+  G* g;
+  if (M* m = me(); GRT_LIKELY(m != nullptr)) {
+    enter(m);
+    P* p = m->p;
+    g = g_alloc(p);
+    if (GRT_UNLIKELY(p->id_next == p->id_end)) id_refill(p);
+    if (GRT_LIKELY(g != nullptr)) g->id = p->id_next++;
+    leave(m);
+  } else {
+    g = foreign_alloc();
+  }
+  if (GRT_UNLIKELY(!g)) throw std::system_error(ENOMEM, std::generic_category(), "grt::go: no memory for a goroutine");
+  g->sp = nullptr;
+  g->stk = nullptr;
+  g->flags = 0;
+  g->kind = g_kind::prepared;
+  g->reason = wait_reason::none;
+  g->run = run;
+  g->site = site;
+  g->line = line;
+  g->ext = nullptr;
+  if (GRT_UNLIKELY(a != nullptr)) {
+    try {
+      set_attr(g, *a);
+    } catch (...) {
+      spawn_abort(g->closure);
+      throw;
+    }
+  }
+  return g->closure;
+}
+
+void spawn_commit(void* closure) noexcept {
+  G* g = g_of_closure(closure);
+  g->kind = g_kind::goroutine;
+  san::release(g);
+  M* m = me();
+  record(m, trace::kind::spawn, g->id, m ? m->g->id : 0);
+  if (GRT_UNLIKELY(!m)) {
+    foreign_spawned.fetch_add(1, std::memory_order_release); // [COUNT-1]
+    g->birth = 0;
+    return inject(g);
+  }
+  enter(m);
+  P* p = m->p;
+  g->birth = p->tick;
+  p->spawned.store(p->spawned.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  if (GRT_UNLIKELY(!p->fresh.push(g))) inject_inside(g);
+  notify();
+  leave(m);
+}
+
+void spawn_abort(void* closure) noexcept {
+  G* g = g_of_closure(closure);
+  if (g->ext) {
+    if (g->ext->stack_max) stack::put_sized(g->stk);
+    delete g->ext;
+    g->ext = nullptr;
+  }
+  g_free_anywhere(g);
+}
+
+} // namespace detail
+
+void yield() noexcept {
+  if (M* m = me()) yield_here(m);
+  else sched_yield();
+}
+
+namespace this_goroutine {
+std::uint64_t id() noexcept {
+  M* m = me();
+  return m ? m->g->id : 0;
+}
+std::string_view name() {
+  M* m = me();
+  return m && m->g->ext ? std::string_view(m->g->ext->name) : std::string_view();
+}
+void set_name(std::string_view s) {
+  M* m = me();
+  if (!m) return;
+  G* g = m->g;
+  if (!g->ext) g->ext = new g_ext; // no switch inside
+  std::memset(g->ext->name, 0, sizeof g->ext->name);
+  std::memcpy(g->ext->name, s.data(), std::min(s.size(), sizeof g->ext->name - 1));
+}
+stack_bounds stack() noexcept {
+  M* m = me();
+  stack::bounds b{};
+  if (m && m->g->stk) stack::find(m->g->stk - 1, b);
+  return {b.low, b.high};
+}
+} // namespace this_goroutine
+} // namespace grt

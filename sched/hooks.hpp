@@ -1,0 +1,22 @@
+// sched/hooks.hpp - one word that says whether anybody watches: the event record, canaries. All zero in the common case.
+#pragma once
+#include <atomic>
+#include <cstdint>
+
+#include <grt/trace.hpp>
+
+#include "arch/arch.hpp"
+
+namespace grt {
+
+struct M;
+inline constexpr std::uint32_t hook_trace = 1, hook_canary = 2;
+extern std::atomic<std::uint32_t> hooks;
+void record_slow(M* m, trace::kind what, std::uint64_t g, std::uint64_t other, std::uint32_t arg) noexcept;
+
+/// m may be null: a foreign thread.
+GRT_INLINE void record(M* m, trace::kind what, std::uint64_t g, std::uint64_t other = 0, std::uint32_t arg = 0) noexcept {
+  if (GRT_UNLIKELY(hooks.load(std::memory_order_relaxed) & hook_trace)) record_slow(m, what, g, other, arg);
+}
+
+} // namespace grt

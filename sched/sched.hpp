@@ -1,0 +1,206 @@
+// sched/sched.hpp - M, P, and the owner's side of everything that is hot.
+//
+// The bracket. A P's data is touched only between enter(m) and leave(m) by the M that holds it: `in = 1`, compiler barrier, look at
+// `lost`. A thief (steal.cpp) stores `lost`, makes every core fence (membarrier), then looks at `in`; one of the two sees the other
+// (Dekker with an asymmetric fence). [BRK-1] Nothing inside may throw, run user code or call malloc. Brackets do not nest. The scheduler's
+// own loop (g0) stays inside all the time, so a searching M is never stolen from; it must deny() an asker.
+// grt_switch clears `in` on the far side, through the M in its register.
+//
+// Parking. The lock under which the waiter was published is released by the switch once the registers are saved; so whoever can
+// take the waiter out of its queue finds a G that may run. If the next goroutine needs a window that is not cached, g0 goes first:
+// slow work never happens under somebody's lock.
+//
+// Order of picking: `next` (just readied; a chain of 128 at most) - newest of `fresh`, one pop in 16 from `ready` instead and one in 1,024 the
+// oldest fresh - `ready` in FIFO order; every 64 ticks g0 looks at the global queue, timers and retirement first. Bound: a goroutine at
+// position k of `ready` runs after at most 16 * 128 * (k + 1) switches of its P, whatever is spawned meanwhile.
+#pragma once
+#include <atomic>
+#include <cstdint>
+
+#include "arch/arch.hpp"
+#include "arch/switch.hpp"
+#include "base/check.hpp"
+#include "base/san.hpp"
+#include "base/spin.hpp"
+#include "sched/g.hpp"
+#include "sched/ring.hpp"
+#include "sched/wheel.hpp"
+#include "stack/windows.hpp"
+
+namespace grt {
+
+struct alignas(128) P {
+  // owner, inside the bracket
+  G* next = nullptr;
+  std::uint32_t tick = 0, burst = 0, chain = 0, random = 0;
+  ring fresh, ready;
+  std::uint64_t cycles0 = 0;            // when tick0 was; thieves peek at these three
+  std::uint32_t tick0 = 0, average = 0, empty = 0;
+  alignas(128) G* free = nullptr;
+  std::uint32_t n_free = 0, carve = 16;
+  char *slab = nullptr, *slab_end = nullptr;
+  std::uint64_t id_next = 0, id_end = 0, id_batch = 8;
+  std::atomic<std::uint64_t> spawned{0}, exited{0}; // owner writes, anybody reads
+  stack::cache stacks;
+  // shared
+  alignas(128) std::atomic<M*> m{nullptr};
+  unsigned id = 0;
+  wheel timers;
+};
+
+enum class lost_state : std::uint32_t { free, ask, grant, take };
+
+struct alignas(128) M {
+  std::uint32_t in = 1;
+  std::uint32_t nobody = 0;             // the lock released by a switch that waits under none
+  G* g = nullptr;
+  P* p = nullptr;
+  exception_state* eh = nullptr;
+  G* g0p = nullptr;
+  unsigned id = 0;
+  alignas(64) G g0{};
+  alignas(64) G dead{};                 // where an ended goroutine's registers go
+  alignas(128) std::atomic<lost_state> lost{lost_state::free};
+  P* thief = nullptr;                   // valid while lost is ask or grant
+  alignas(128) std::atomic<std::uint32_t> asleep{0};
+  bool woken_as_watcher = false;        // under idle.lock
+  std::uint64_t steals = 0, stolen = 0, wakes = 0;
+  struct sighting {                     // what a P looked like to this M when it last looked
+    std::uint32_t tick;
+    std::uint64_t cycles;
+  };
+  struct {                              // a window its last owner still stood on, put away by g0
+    char* top;
+    bool sized;
+  } late{};
+  char *stack_low = nullptr, *stack_high = nullptr; // of g0
+  sighting* seen = nullptr;             // procs_max of them, made with the M
+  void* dead_fiber = nullptr;           // TSan: destroyed by the next switch
+};
+static_assert(offsetof(M, in) == GRT_M_IN && offsetof(M, g) == GRT_M_G && offsetof(M, p) == GRT_M_P && offsetof(M, eh) == GRT_M_EH);
+
+inline constexpr unsigned procs_max = 1024;
+extern std::atomic<P*> all_p[procs_max];   // set once each
+extern std::atomic<unsigned> n_procs;      // the limit now
+extern std::atomic<unsigned> n_made;       // Ps ever made
+alignas(128) extern std::atomic<std::uint32_t> need_watch; // idle.cpp
+
+struct alignas(128) global_queue {
+  spin_lock lock;
+  std::atomic<std::uint32_t> n{0}; // stale 0: seen at the next look. stale 1: one empty look
+  G* head = nullptr;
+  G** tail = &head;
+};
+extern global_queue injected;
+
+/// The calling thread's M; null on a thread grt did not make. Never kept across a switch.
+GRT_INLINE M* me() noexcept {
+  M* m;
+  GRT_LOAD_TLS(m, "grt_tls_m");
+  return m;
+}
+
+void enter_slow(M* m) noexcept;
+GRT_INLINE void enter(M* m) noexcept {
+  *const_cast<volatile std::uint32_t*>(&m->in) = 1;
+  asm volatile("" ::: "memory"); // [BRK-1] the cheap half: the thief's membarrier is the fence
+  if (GRT_UNLIKELY(m->lost.load(std::memory_order_relaxed) != lost_state::free)) enter_slow(m);
+}
+GRT_INLINE void leave(M* m) noexcept {
+  __atomic_store_n(&m->in, 0, __ATOMIC_RELEASE); // [BRK-1] the thief that sees 0 sees what was done inside
+}
+
+void wake_watcher() noexcept;
+/// After a push that leaves more than one goroutine waiting here.
+GRT_INLINE void notify() noexcept {
+  if (GRT_UNLIKELY(need_watch.load(std::memory_order_relaxed))) wake_watcher(); // [WATCH-1] the sleeper's membarrier is the fence
+}
+void inject(G* g) noexcept;         // any thread, not under a park lock
+void inject_inside(G* g) noexcept;  // the same for a ring that could not grow
+
+GRT_INLINE std::uint32_t surplus(P* p) noexcept { return p->fresh.size() + p->ready.size(); }
+GRT_INLINE void push_ready(P* p, G* g) noexcept {
+  if (GRT_UNLIKELY(!p->ready.push(g))) inject_inside(g);
+}
+GRT_INLINE void put_next(P* p, G* g) noexcept {
+  G* old = p->next;
+  p->next = g;
+  if (old) {
+    push_ready(p, old);
+    notify();
+  }
+}
+GRT_INLINE void prefetch_ahead(const ring& r) noexcept {
+  if (r.size() > 8) {
+    __builtin_prefetch(r.at(6));
+    char* frame = static_cast<char*>(r.at(3)->sp);
+    __builtin_prefetch(frame);
+    __builtin_prefetch(frame + 64);
+  }
+}
+/// Inside. The next goroutine of this P, or null: g0 must look further.
+GRT_INLINE G* pick(P* p) noexcept {
+  std::uint32_t tick = ++p->tick;
+  if (GRT_UNLIKELY((tick & 63) == 0)) return nullptr;
+  if (G* g = p->next) {
+    p->next = nullptr;
+    if (GRT_LIKELY(++p->chain & 127)) return g;
+    push_ready(p, g);
+  }
+  if (p->fresh.size() && (!p->ready.size() || (++p->burst & 15))) {
+    if (GRT_UNLIKELY((p->burst & 1023) == 1023)) return p->fresh.pop_front();
+    return p->fresh.pop_back();
+  }
+  if (p->ready.size()) {
+    prefetch_ahead(p->ready);
+    return p->ready.pop_front();
+  }
+  return nullptr;
+}
+
+/// Inside -> outside, on the far side. See arch/switch.hpp; with a sanitizer, told to it.
+#if GRT_SANITIZED
+void switch_to(M* m, G* self, G* to, std::uintptr_t release) noexcept;
+#else
+GRT_INLINE void switch_to(M* m, G* self, G* to, std::uintptr_t release) noexcept { grt_switch(m, self, to, release); }
+#endif
+inline std::uintptr_t no_lock(M* m) noexcept { return reinterpret_cast<std::uintptr_t>(&m->nobody); }
+
+/// A commit record: `fn(self)` runs on the far side instead of one store. Lives on the parked stack until fn's last release.
+struct commit_record {
+  void (*fn)(commit_record*);
+};
+inline std::uintptr_t commit_of(commit_record* r) noexcept { return reinterpret_cast<std::uintptr_t>(r) | 1; }
+inline std::uintptr_t release_of(spin_lock* l) noexcept { return reinterpret_cast<std::uintptr_t>(&l->word); }
+
+/// Parks the calling goroutine or thread; its waiter is published and `release` guards it. Returns when ready() was called on it.
+void park(G* self, std::uintptr_t release, wait_reason why) noexcept;
+/// Makes g runnable (or wakes the thread): once per park. Never under a park lock; not from g0.
+void ready(G* g) noexcept;
+/// Inside: the same at the tail of the queue, for many at once.
+void ready_tail(G* g) noexcept;
+/// The caller's G; a thread of its own gets one. Starts the runtime. @throws std::system_error
+G* self();
+void yield_here(M* m) noexcept;
+/// Inside. null: no memory.
+G* g_alloc(P* p) noexcept;
+void g_free(P* p, G* g) noexcept;
+G* g_alloc_anywhere() noexcept;   // outside, any thread
+void g_free_anywhere(G* g) noexcept;
+P* timer_home() noexcept;         // whose wheel a new timer of this thread goes to
+std::uint64_t now_ns() noexcept;  // CLOCK_MONOTONIC
+/// Under `wheel.lock` -> still held. Wakes the M that sleeps for timers if `when` is earlier than what it sleeps for.
+void timer_added(std::uint64_t when_ns) noexcept;
+bool timer_cancel(timer_node* n) noexcept; // synchronous: n's fire is not running on return. true: it was armed
+void start_runtime();             // idempotent, thread-safe; throws std::system_error
+void mloop(M* m) noexcept;        // g0, never returns
+
+// g0 only, inside (idle.cpp, steal.cpp)
+G* search(M* m) noexcept;
+bool hunt(M* m) noexcept;
+bool stealable(M* m, P* p) noexcept;
+void deny(M* m) noexcept;
+G* global_pop() noexcept;
+extern std::atomic<std::uint64_t> cycles_per_us;
+
+} // namespace grt

@@ -1,0 +1,283 @@
+// sched/start.cpp - options, the first start, Ms and Ps, exit.
+#include <grt/runtime.hpp>
+
+#include <climits>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <cxxabi.h>
+#include <exception>
+#include <new>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <system_error>
+#include <typeinfo>
+
+#include "base/futex.hpp"
+#include "sched/hooks.hpp"
+#include "sched/sched.hpp"
+#include "sched/slab.hpp"
+#include "sched/timers.hpp"
+
+extern "C" {
+extern __thread grt::M* grt_tls_m __attribute__((tls_model("initial-exec")));
+void* __cxa_get_globals() noexcept; // without the const attribute of cxxabi.h's declaration in newer libraries
+}
+
+namespace grt {
+
+std::atomic<P*> all_p[procs_max];
+std::atomic<unsigned> n_procs{0}, n_made{0};
+
+namespace {
+std::atomic<bool> started{false};
+spin_lock starting; // held over thread creation: only starters and set_procs take it
+std::terminate_handler terminate_before;
+
+[[noreturn]] void bad_setting(const char* name, const char* value, const char* valid) {
+  std::fprintf(stderr, "grt: %s=%s is not valid: %s\n", name, value, valid);
+  std::_Exit(2);
+}
+
+// An unsigned number with an optional K, M or G.
+bool parse_size(const char* s, unsigned long long& out) {
+  char* end;
+  if (*s < '0' || *s > '9') return false;
+  errno = 0;
+  out = std::strtoull(s, &end, 10);
+  unsigned shift = *end == 'K' ? 10 : *end == 'M' ? 20 : *end == 'G' ? 30 : 0;
+  return !errno && !end[shift != 0] && out <= ULLONG_MAX >> shift && (out <<= shift, true);
+}
+
+const char* setting(const char* name) { return getauxval(AT_SECURE) ? nullptr : std::getenv(name); }
+
+unsigned default_procs() {
+  cpu_set_t set;
+  unsigned n = sched_getaffinity(0, sizeof set, &set) == 0 ? static_cast<unsigned>(CPU_COUNT(&set)) : 1;
+  long long quota = -1, period = 100000;
+  if (FILE* f = std::fopen("/sys/fs/cgroup/cpu.max", "r")) { // cgroup v2: "max 100000" or "QUOTA PERIOD"
+    if (std::fscanf(f, "%lld %lld", &quota, &period) != 2) quota = -1;
+    std::fclose(f);
+  } else if (FILE* q = std::fopen("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "r")) { // v1; the default period
+    if (std::fscanf(q, "%lld", &quota) != 1) quota = -1;
+    std::fclose(q);
+  }
+  if (quota > 0 && period > 0) n = std::min(n, static_cast<unsigned>(std::max(1LL, quota / period)));
+  return std::max(n, 1u);
+}
+
+void describe(int fd, const char* top) {
+  stack::bounds want{}, have{};
+  stack::find(top, want);
+  M* m = me();
+  if (m && m->g && m->g->stk && stack::find(m->g->stk - 1, have) && have.guard == want.guard) {
+    text_out t(fd);
+    t.str("goroutine ").dec(m->g->id);
+    if (m->g->ext && m->g->ext->name[0]) t.str(" [").str(m->g->ext->name).str("]");
+    t.str(": ");
+  }
+}
+
+// The stack is intact: nobody catches, so the unwinder's first phase ended at the trampoline and nothing was unwound.
+[[noreturn]] void on_terminate() {
+  M* m = me();
+  if (std::type_info* type = m && m->g != m->g0p ? abi::__cxa_current_exception_type() : nullptr) {
+    {
+      text_out t(2);
+      t.str("grt: fatal: goroutine ").dec(m->g->id);
+      if (m->g->ext && m->g->ext->name[0]) t.str(" [").str(m->g->ext->name).str("]");
+      int status = 0;
+      char* name = abi::__cxa_demangle(type->name(), nullptr, nullptr, &status);
+      t.str(": uncaught ").str(name ? name : type->name());
+    }
+    try {
+      throw;
+    } catch (const std::exception& e) {
+      text_out(2).str(": ").str(e.what()).str("\n");
+    } catch (...) {
+      text_out(2).str("\n");
+    }
+    G* g = m->g;
+    if (g->line) text_out(2).str("  created at ").str(static_cast<const char*>(g->site)).str(":").dec(g->line).str("\n");
+    else text_out(2).str("  created at ").hex(reinterpret_cast<std::uintptr_t>(g->site)).str("\n");
+    std::abort();
+  }
+  if (terminate_before) terminate_before();
+  std::abort();
+}
+
+// exit() has begun: every M but the caller's stops at its next bracket.
+void at_exit() {
+  M* mine = me();
+  for (unsigned i = 0, n = n_made.load(std::memory_order_relaxed); i < n; i++) {
+    M* m = all_p[i].load(std::memory_order_relaxed)->m.load(std::memory_order_relaxed);
+    if (m != mine) m->lost.store(lost_state::take, std::memory_order_release); // [LOST-1] for good
+  }
+}
+
+void* thread_main(void* arg) {
+  M* m = static_cast<M*>(arg);
+  grt_tls_m = m;
+  m->eh = static_cast<exception_state*>(__cxa_get_globals());
+  prctl(PR_SET_TIMERSLACK, 1);
+  prctl(PR_SET_NAME, "grt");
+  stack::install_altstack();
+  pthread_attr_t a;
+  if (pthread_getattr_np(pthread_self(), &a) == 0) {
+    void* low;
+    std::size_t n;
+    pthread_attr_getstack(&a, &low, &n);
+    m->stack_low = static_cast<char*>(low);
+    m->stack_high = m->stack_low + n;
+    pthread_attr_destroy(&a);
+  }
+#if GRT_TSAN
+  m->g0.san = __tsan_get_current_fiber();
+#endif
+  mloop(m);
+  return nullptr;
+}
+
+template <class T> T* map_one() {
+  void* p = mmap(nullptr, sizeof(T), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (p == MAP_FAILED) throw std::system_error(ENOMEM, std::generic_category(), "grt: no memory for a processor");
+  return new (p) T;
+}
+
+// Under `starting`. Ps are never unmade.
+void make_procs(unsigned n) {
+  stack::set_slack(std::size_t{n} * 256 + 512);
+  for (unsigned i = n_made.load(std::memory_order_relaxed); i < n; i++) {
+    P* p = map_one<P>();
+    M* m = map_one<M>();
+    m->seen = static_cast<M::sighting*>(std::calloc(procs_max, sizeof(M::sighting)));
+    if (!m->seen) throw std::system_error(ENOMEM, std::generic_category(), "grt: no memory for a processor");
+    p->id = m->id = i;
+    p->random = i * 77777 + 88172645;
+    p->m.store(m, std::memory_order_relaxed);
+    m->p = p;
+    m->g = m->g0p = &m->g0;
+    m->g0.kind = m->dead.kind = g_kind::system;
+    m->g0.sp = reinterpret_cast<void*>(1); // not fresh
+    all_p[i].store(p, std::memory_order_relaxed);
+    n_made.store(i + 1, std::memory_order_release); // [PROCS-1] all_p below is set
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old); // signals go to the program's own threads
+    sigdelset(&all, SIGSEGV);
+    sigdelset(&all, SIGBUS);
+    sigdelset(&all, SIGFPE);
+    sigdelset(&all, SIGILL);
+    pthread_sigmask(SIG_SETMASK, &all, nullptr);
+    pthread_t t;
+    int error = pthread_create(&t, nullptr, thread_main, m);
+    pthread_sigmask(SIG_SETMASK, &old, nullptr);
+    if (error) {
+      n_made.store(i, std::memory_order_relaxed);
+      throw std::system_error(error, std::generic_category(), "grt: cannot start a thread");
+    }
+    pthread_detach(t);
+  }
+}
+
+void calibrate() { // 1 ms against the clock; refined by nobody, it only scales patience
+  std::uint64_t t0 = now_ns(), c0 = arch::cycles();
+  while (now_ns() - t0 < 1000000) arch::relax();
+  cycles_per_us.store(std::max<std::uint64_t>(1, (arch::cycles() - c0) * 1000 / (now_ns() - t0)), std::memory_order_relaxed);
+}
+} // namespace
+
+namespace detail {
+void start(const options& asked) {
+  if (started.load(std::memory_order_acquire)) return; // [START-1]
+  spin_guard hold(starting);
+  if (started.load(std::memory_order_relaxed)) return;
+  unsigned long long v;
+  unsigned n = asked.procs;
+  if (n > procs_max) throw std::invalid_argument("grt: options::procs is out of range: 0 to 1024");
+  if (const char* s = setting("GRT_PROCS")) {
+    if (!parse_size(s, v) || v < 1 || v > procs_max) bad_setting("GRT_PROCS", s, "a number from 1 to 1024");
+    n = static_cast<unsigned>(v);
+  }
+  stack::config c;
+  c.stack_max = asked.stack_max;
+  if (const char* s = setting("GRT_STACK_MAX")) {
+    if (!parse_size(s, v) || v < stack::stack_max_least || v > stack::stack_max_most) bad_setting("GRT_STACK_MAX", s, "a size from 64K to 8M");
+    c.stack_max = v;
+  }
+  if (const char* s = setting("GRT_GUARD")) {
+    const char* names[] = {"madvise", "mprotect", "canary"};
+    for (int i = 0; i < 3; i++)
+      if (!std::strcmp(s, names[i])) c.guard = i;
+    if (c.guard < 0) bad_setting("GRT_GUARD", s, "madvise, mprotect or canary");
+  }
+  if (!membarrier_start()) throw std::system_error(ENOSYS, std::generic_category(), "grt: this kernel has no membarrier(2)");
+  stack::start(c);
+  if (!slab_begin() && !slab_start()) throw std::system_error(ENOMEM, std::generic_category(), "grt: no address space for goroutines");
+  calibrate();
+  stack::install_overflow_handler(describe);
+  if (stack::guards() != stack::guard_kind::madvise) hooks.fetch_or(hook_canary, std::memory_order_relaxed);
+  if (!n) n = default_procs();
+  n_procs.store(n, std::memory_order_relaxed);
+  make_procs(n);
+  terminate_before = std::set_terminate(on_terminate);
+  std::atexit(at_exit);
+  started.store(true, std::memory_order_release); // [START-1]
+}
+} // namespace detail
+
+void start_runtime() { detail::start({}); }
+
+// g0: look, switch, look again. Always inside, but for the moment in which the switch has cleared `in`.
+void mloop(M* m) noexcept {
+  for (;;) {
+    G* g = search(m);
+    record(m, trace::kind::run, g->id);
+    switch_to(m, &m->g0, g, no_lock(m));
+    enter(m); // g0 never leaves its thread: m is still right
+    if (char* top = m->late.top) {
+      if (m->late.sized) stack::put_sized(top);
+      else stack::put(m->p->stacks, top);
+      m->late = {};
+    }
+  }
+}
+
+unsigned procs() {
+  start_runtime();
+  return n_procs.load(std::memory_order_relaxed);
+}
+
+unsigned set_procs(unsigned n) {
+  if (n < 1 || n > procs_max) throw std::invalid_argument("grt: set_procs(" + std::to_string(n) + "): 1 to 1024");
+  start_runtime();
+  unsigned old;
+  {
+    spin_guard hold(starting);
+    old = n_procs.load(std::memory_order_relaxed);
+    make_procs(n);
+    n_procs.store(n, std::memory_order_relaxed);
+  }
+  for (unsigned i = 0; i < n_made.load(std::memory_order_relaxed); i++) { // the retired ones look; sleepers whose turn it is to retire, too
+    M* m = all_p[i].load(std::memory_order_relaxed)->m.load(std::memory_order_relaxed);
+    std::uint32_t was = 1; // deep: retired or idle. An idle one looks and sleeps again
+    m->asleep.compare_exchange_strong(was, 2, std::memory_order_seq_cst); // [RETIRE-1]
+    futex_wake(&m->asleep);
+  }
+  return old;
+}
+
+std::size_t goroutines() {
+  std::uint64_t in = 0, out = 0;
+  unsigned n = n_made.load(std::memory_order_acquire); // [PROCS-1]
+  for (unsigned i = 0; i < n; i++) out += all_p[i].load(std::memory_order_relaxed)->exited.load(std::memory_order_acquire); // [COUNT-1]
+  for (unsigned i = 0; i < n; i++) in += all_p[i].load(std::memory_order_relaxed)->spawned.load(std::memory_order_acquire); // [COUNT-1]
+  in += detail::foreign_spawned.load(std::memory_order_acquire); // [COUNT-1]
+  return in > out ? in - out : 0;
+}
+
+} // namespace grt

@@ -1,0 +1,75 @@
+// sched/timers.cpp - see wheel.hpp and timers.hpp. Lock order: a wheel, then a waiter queue or select_state::lock; two wheels: lower P first.
+#include "sched/timers.hpp"
+
+#include <ctime>
+
+#include "sched/hooks.hpp"
+#include "sched/sched.hpp"
+
+namespace grt {
+
+std::uint64_t now_ns() noexcept {
+  timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return static_cast<std::uint64_t>(t.tv_sec) * 1000000000u + static_cast<std::uint64_t>(t.tv_nsec);
+}
+
+std::uint64_t timers_next() noexcept {
+  std::uint64_t least = wheel::never;
+  for (unsigned i = 0, n = n_made.load(std::memory_order_acquire); i < n; i++) { // [PROCS-1]
+    std::uint64_t t = all_p[i].load(std::memory_order_relaxed)->timers.next_ns.load(std::memory_order_relaxed);
+    if (t < least) least = t;
+  }
+  return least;
+}
+
+bool timers_due() noexcept {
+  std::uint64_t t = timers_next();
+  return t != wheel::never && t <= now_ns();
+}
+
+void timers_run(M* m) noexcept {
+  std::uint64_t now = now_ns();
+  for (unsigned i = 0, n = n_made.load(std::memory_order_acquire); i < n; i++) { // [PROCS-1]
+    wheel& w = all_p[i].load(std::memory_order_relaxed)->timers;
+    if (w.next_ns.load(std::memory_order_relaxed) > now) continue;
+    G* list;
+    {
+      if (!w.lock.try_lock()) continue; // its holder looks next, or is a canceller: we come back
+      w.advance(now, &list);
+      w.lock.unlock();
+    }
+    while (G* g = list) {
+      list = g->link;
+      san::release(g);
+      if (g->kind == g_kind::foreign) {
+        ready(g);
+        continue;
+      }
+      g->reason = wait_reason::none;
+      record(m, trace::kind::ready, g->id);
+      push_ready(m->p, g);
+    }
+  }
+}
+
+void timers_move(P* from, P* to) noexcept {
+  spin_guard hold_to(to->timers.lock), hold_from(from->timers.lock);
+  if (from->timers.armed) to->timers.absorb(from->timers, now_ns());
+}
+
+bool timer_cancel(timer_node* n) noexcept {
+  for (;;) {
+    wheel* w = n->owner.load(std::memory_order_acquire); // [OWNER-1]
+    if (!w) return false;
+    spin_guard hold(w->lock);
+    if (n->owner.load(std::memory_order_acquire) == w) return w->remove(n); // [OWNER-1] else it moved with its P's retirement
+  }
+}
+
+P* timer_home() noexcept {
+  M* m = me();
+  return m ? m->p : all_p[0].load(std::memory_order_relaxed);
+}
+
+} // namespace grt

@@ -1,0 +1,277 @@
+// stack/windows.cpp - arenas, chunks, guards and the pool. See windows.hpp.
+#include "stack/windows.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+#include <utility>
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "base/check.hpp"
+#include "base/san.hpp"
+#include "base/spin.hpp"
+
+namespace grt::stack {
+namespace {
+constexpr int madv_guard_install = 102, madv_populate_write = 23; // Linux 6.13, 5.14; not in older headers
+constexpr std::size_t page = 4096, chunk_bytes = 64 << 20, classes = 8, canary_words = 8;
+constexpr std::uint64_t canary_value = 0x9e3779b97f4a7c15;
+
+struct arena {
+  char* base = nullptr;
+  std::size_t stride = 0, usable = 0, capacity = 0;
+  std::size_t opened = 0, carved = 0; // windows, under lock
+  char** pool = nullptr;              // free windows, a NORESERVE array
+  std::size_t pooled = 0;
+};
+arena arenas[classes];
+std::size_t default_class = 2, credits, slack = 512;
+spin_lock lock;
+std::atomic<guard_kind> kind{guard_kind::canary};
+long budget = -1;
+int pidfd = -1;
+
+char* top_of(const arena& a, std::size_t i) { return a.base + (i + 1) * a.stride - 64 * (i % 16) - 16; }
+char* window_of(const arena& a, const char* top) { return a.base + static_cast<std::size_t>(top - a.base) / a.stride * a.stride; }
+
+void* map(std::size_t bytes, int prot) {
+  return mmap(nullptr, bytes, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+}
+
+// Effect, not answer: qemu-user returns 0 and does nothing.
+bool refuses_access(char* p) {
+  int fds[2];
+  if (pipe2(fds, O_CLOEXEC)) return false;
+  bool refused = write(fds[1], p, 1) < 0 && errno == EFAULT;
+  close(fds[0]);
+  close(fds[1]);
+  return refused;
+}
+
+bool probe_madvise() {
+  char* p = static_cast<char*>(map(2 * page, PROT_READ | PROT_WRITE));
+  if (p == MAP_FAILED) return false;
+  bool works = madvise(p, page, madv_guard_install) == 0 && refuses_access(p);
+  munmap(p, 2 * page);
+  return works;
+}
+
+long read_budget() {
+  long most = 65530, used = 0;
+  if (FILE* f = std::fopen("/proc/sys/vm/max_map_count", "r")) {
+    if (std::fscanf(f, "%ld", &most) != 1) most = 65530;
+    std::fclose(f);
+  }
+  if (FILE* f = std::fopen("/proc/self/maps", "r")) {
+    for (int c; (c = std::getc(f)) != EOF;) used += c == '\n';
+    std::fclose(f);
+  }
+  return std::max((most - used) / 2 - 4096, 0L);
+}
+
+bool reserve(arena& a, std::size_t usable, std::size_t bytes) {
+  a.stride = usable + guard_bytes + page;
+  a.usable = usable;
+  void* p = MAP_FAILED;
+  for (; bytes >= chunk_bytes && (p = map(bytes, PROT_NONE)) == MAP_FAILED;) bytes /= 2;
+  if (p == MAP_FAILED) return false;
+  a.capacity = bytes / a.stride;
+  void* pool = map((a.capacity + 1) * sizeof(char*), PROT_READ | PROT_WRITE);
+  if (pool == MAP_FAILED) {
+    munmap(p, bytes);
+    return false;
+  }
+  a.pool = static_cast<char**>(pool);
+  __atomic_store_n(&a.base, static_cast<char*>(p), __ATOMIC_RELEASE); // [ARENA-1] find() may now look
+  return true;
+}
+
+// Under lock. Opens whole pages up to at least `windows` windows, a chunk at a time.
+bool open(arena& a, std::size_t windows) {
+  while (a.opened < windows) {
+    std::size_t n = std::max<std::size_t>(chunk_bytes / a.stride, 1);
+    if (a.opened + n > a.capacity) n = a.capacity - a.opened;
+    if (!n) return false;
+    char* p = a.base + a.opened * a.stride;
+    munlock(p, n * a.stride);
+    if (mprotect(p, n * a.stride, PROT_READ | PROT_WRITE)) return false;
+    madvise(p, n * a.stride, MADV_NOHUGEPAGE);
+    san::root_region(p, n * a.stride);
+    a.opened += n;
+  }
+  return true;
+}
+
+void write_canary(char* low) {
+  for (std::size_t i = 0; i < canary_words; i++) reinterpret_cast<std::uint64_t*>(low)[i] = canary_value;
+}
+
+void warn_canary() {
+  static bool warned = false;
+  if (std::exchange(warned, true)) return;
+  text_out(2).str("grt: warning: no guard pages for further stacks: this kernel has no MADV_GUARD_INSTALL (Linux 6.13) and vm.max_map_count leaves "
+                  "no mappings; overflows are found at the next park. Raise it: sysctl vm.max_map_count=2097152\n");
+}
+
+// Under lock. Guards for n windows from `first`: all at once where the kernel can, else one by one within the budget.
+void guard(arena& a, std::size_t first, std::size_t n) {
+  iovec v[64];
+  for (std::size_t i = 0; i < n; i++) v[i] = {a.base + (first + i) * a.stride, guard_bytes};
+  guard_kind k = kind.load(std::memory_order_relaxed);
+  if (k == guard_kind::madvise) {
+    ssize_t done = syscall(SYS_process_madvise, pidfd, v, n, madv_guard_install, 0);
+    std::size_t i = done > 0 ? static_cast<std::size_t>(done) / guard_bytes : 0;
+    while (i < n && madvise(v[i].iov_base, guard_bytes, madv_guard_install) == 0) i++;
+    if (i == n) return;
+    k = guard_kind::mprotect; // mlocked memory answers EINVAL
+    kind.store(k, std::memory_order_relaxed);
+    if (budget < 0) budget = read_budget();
+  }
+  for (std::size_t i = 0; i < n; i++) {
+    if (k == guard_kind::mprotect && budget > 1 && mprotect(v[i].iov_base, guard_bytes, PROT_NONE) == 0) {
+      budget -= 2;
+      continue;
+    }
+    kind.store(k = guard_kind::canary, std::memory_order_relaxed);
+    warn_canary();
+    write_canary(static_cast<char*>(v[i].iov_base) + guard_bytes);
+  }
+}
+
+// Under lock. Makes n new windows' tops, at most 64; they are open already.
+void carve(arena& a, std::size_t n, char** tops) {
+  guard(a, a.carved, n);
+  iovec v[64];
+  for (std::size_t i = 0; i < n; i++) {
+    tops[n - 1 - i] = top_of(a, a.carved + i);
+    v[i] = {a.base + (a.carved + i + 1) * a.stride - page, page};
+  }
+  a.carved += n;
+  if (n > 1) syscall(SYS_process_madvise, pidfd, v, n, madv_populate_write, 0); // one call for n page faults; a kernel without it faults later
+}
+
+std::size_t class_of(std::size_t bytes) {
+  std::size_t c = 0;
+  while ((stack_max_least << c) < bytes) c++;
+  return c;
+}
+} // namespace
+
+std::size_t round_stack_max(std::size_t bytes) {
+  if (!bytes) return arenas[default_class].usable;
+  if (bytes < stack_max_least || bytes > stack_max_most)
+    throw std::invalid_argument("grt: stack_max " + std::to_string(bytes) + " is out of range: 65536 (64K) to 8388608 (8M) bytes");
+  return stack_max_least << class_of(bytes);
+}
+
+void start(const config& c) {
+  if (arenas[default_class].base) return;
+  default_class = class_of(round_stack_max(c.stack_max ? c.stack_max : 256 << 10));
+  pidfd = static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0));
+  if (pidfd >= 0) fcntl(pidfd, F_SETFD, FD_CLOEXEC);
+  guard_kind k = probe_madvise() ? guard_kind::madvise : guard_kind::mprotect;
+  if (c.guard >= 0) k = static_cast<guard_kind>(c.guard);
+  budget = c.mprotect_budget >= 0 ? c.mprotect_budget : k == guard_kind::madvise ? -1 : read_budget();
+  kind.store(k, std::memory_order_relaxed);
+  std::size_t bytes = GRT_TSAN ? std::size_t{1} << 40 : std::size_t{4} << 40;
+  if (!reserve(arenas[default_class], stack_max_least << default_class, bytes))
+    throw std::system_error(ENOMEM, std::generic_category(), "grt: no address space for stacks");
+}
+
+bool take_credits(std::size_t n) noexcept {
+  spin_guard hold(lock);
+  if (!open(arenas[default_class], credits + n + slack)) return false;
+  credits += n;
+  return true;
+}
+
+void set_slack(std::size_t windows) noexcept {
+  spin_guard hold(lock);
+  slack = std::max(slack, windows);
+}
+
+char* refill(cache& c) noexcept {
+  spin_guard hold(lock);
+  arena& a = arenas[default_class];
+  if (a.pooled) {
+    std::size_t n = std::min<std::size_t>(a.pooled, 128);
+    a.pooled -= n;
+    std::memcpy(c.top, a.pool + a.pooled, n * sizeof(char*));
+    c.n = static_cast<std::uint32_t>(n);
+  } else {
+    std::size_t n = std::min<std::size_t>(c.batch, a.opened - a.carved);
+    GRT_CHECK(n, "a goroutine without a window credit");
+    if (c.batch < 64) c.batch *= 2;
+    carve(a, n, c.top);
+    c.n = static_cast<std::uint32_t>(n);
+  }
+  return c.top[--c.n];
+}
+
+void spill(cache& c) noexcept {
+  spin_guard hold(lock);
+  arena& a = arenas[default_class];
+  std::memcpy(a.pool + a.pooled, c.top, 128 * sizeof(char*)); // the oldest half
+  a.pooled += 128;
+  std::memmove(c.top, c.top + 128, 128 * sizeof(char*));
+  c.n = 128;
+}
+
+char* get_sized(std::size_t stack_max) noexcept {
+  std::size_t c = class_of(stack_max);
+  arena& a = arenas[c];
+  spin_guard hold(lock);
+  if (!a.base && !reserve(a, stack_max, std::size_t{256} << 30)) return nullptr;
+  if (a.pooled) return a.pool[--a.pooled];
+  std::size_t held_back = c == default_class ? credits + slack : 0;
+  if (!open(a, std::max(a.carved, held_back) + 1)) return nullptr;
+  if (c == default_class) credits++; // for good: the window goes to the common pool
+  char* top;
+  carve(a, 1, &top);
+  return top;
+}
+
+void put_sized(char* top) noexcept {
+  for (arena& a : arenas)
+    if (a.base && top >= a.base && top < a.base + a.capacity * a.stride) {
+      spin_guard hold(lock);
+      a.pool[a.pooled++] = top;
+      return;
+    }
+}
+
+bool find(const void* address, bounds& out) noexcept {
+  for (arena& a : arenas) {
+    char* base = __atomic_load_n(&a.base, __ATOMIC_ACQUIRE); // [ARENA-1]
+    const char* p = static_cast<const char*>(address);
+    if (!base || p < base || p >= base + a.capacity * a.stride) continue;
+    char* w = window_of(a, p);
+    out = {w, w + guard_bytes, w + a.stride, a.usable};
+    return true;
+  }
+  return false;
+}
+
+guard_kind guards() noexcept { return kind.load(std::memory_order_relaxed); }
+
+bool canary_intact(const char* top) noexcept {
+  bounds b;
+  if (!find(top, b)) return true;
+  const auto* words = reinterpret_cast<const std::uint64_t*>(b.low);
+  return words[0] != canary_value ? words[canary_words - 1] != canary_value // a guarded window has no canary: all or nothing
+                                  : std::all_of(words, words + canary_words, [](std::uint64_t v) { return v == canary_value; });
+}
+
+counts read_counts() noexcept { return {arenas[default_class].carved, credits}; }
+
+} // namespace grt::stack

@@ -1,0 +1,72 @@
+// stack/windows.hpp - where stacks stand: windows of reserved address space with a guard at the bottom.
+//
+// One arena per size class (64 KB .. 8 MB), reserved PROT_NONE and opened in chunks of 64 MB; a window is stride bytes: guard (64 KB) at the
+// bottom, then stack_max usable, then one page, so that strides are no power of two. The kernel commits it page by page.
+// A window is named by its top: the coloured, 16-byte aligned address a first frame starts under. Colours take at most 1 KB, so the first
+// page leaves at least 2 KB to user frames.
+// Credits: every goroutine of the default class holds one from the moment its G slot is made; windows are opened so that there are never fewer
+// than credits + slack (what caches may hold back). So a goroutine that exists can always be given a window, and "no memory" is
+// reported where it is asked for, by go().
+// Nothing here knows a G. Everything but get/put on a cache may be called by any thread; refill and open take one lock.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace grt::stack {
+
+enum class guard_kind : unsigned char { madvise, mprotect, canary };
+
+struct config {
+  std::size_t stack_max = 256 << 10; // of the default class
+  int guard = -1;                    // a guard_kind to force, or -1
+  long mprotect_budget = -1;         // mappings; -1: read live
+};
+inline constexpr std::size_t stack_max_least = 64 << 10, stack_max_most = 8 << 20, guard_bytes = 64 << 10;
+
+/// Once, before anything else. @throws std::system_error: no address space; std::invalid_argument: stack_max out of range.
+void start(const config&);
+/// Rounds up to a class; 0 is the default class. @throws std::invalid_argument naming the value and the range.
+std::size_t round_stack_max(std::size_t bytes);
+
+/// A P's windows of the default class, newest first; its owner's alone.
+struct cache {
+  std::uint32_t n = 0, batch = 1;
+  char* top[256];
+};
+char* refill(cache& c) noexcept;
+void spill(cache& c) noexcept;
+inline bool has(const cache& c) noexcept { return c.n; }
+inline char* get(cache& c) noexcept { return c.n ? c.top[--c.n] : refill(c); }
+/// The caller may still stand on it: nothing is written into the window.
+inline void put(cache& c, char* top) noexcept {
+  c.top[c.n++] = top;
+  if (c.n == 256) spill(c);
+}
+
+[[nodiscard]] bool take_credits(std::size_t n) noexcept;
+void set_slack(std::size_t windows) noexcept;
+/// A window of any class, for the slow path. null: no memory.
+char* get_sized(std::size_t stack_max) noexcept;
+void put_sized(char* top) noexcept;
+
+struct bounds {
+  char *guard, *low, *high;
+  std::size_t stack_max;
+};
+/// Which window, guard included, holds this address. Async-signal-safe.
+bool find(const void* address, bounds& out) noexcept;
+guard_kind guards() noexcept;
+/// With guard_kind::canary: false means the stack has run over.
+bool canary_intact(const char* top) noexcept;
+
+struct counts {
+  std::size_t opened, credits;
+};
+counts read_counts() noexcept;
+
+/// Per OS thread: an alternate signal stack for the overflow report.
+void install_altstack() noexcept;
+/// SIGSEGV and SIGBUS, where the disposition was default; else ours goes first and chains. `describe` writes who stands on `top`; must not allocate.
+void install_overflow_handler(void (*describe)(int fd, const char* top)) noexcept;
+
+} // namespace grt::stack
