@@ -1,0 +1,161 @@
+// chan/chan.cpp - send, receive and close below the type. The invariants stand in grt/detail/chan_core.hpp.
+#include <grt/chan.hpp>
+
+#include <new>
+#include <stdexcept>
+
+#include "chan/select.hpp"
+#include "sched/sched.hpp"
+
+namespace grt {
+channel_error::~channel_error() = default;
+
+namespace detail {
+
+chan_core* chan_make(std::size_t capacity, const elem_ops* ops) {
+  std::size_t size = ops ? ops->size : 0, align = ops ? ops->align : 1;
+  if (capacity > chan_max_capacity || (size && capacity > chan_max_bytes / size)) throw std::length_error("grt::chan: capacity is too large");
+  std::size_t head = (sizeof(chan_core) + align - 1) / align * align;
+  std::align_val_t block{align > alignof(chan_core) ? align : alignof(chan_core)};
+  auto* c = ::new (::operator new(head + capacity * size, block)) chan_core;
+  c->capacity = static_cast<std::uint32_t>(capacity);
+  c->ops = ops;
+  c->buffer = reinterpret_cast<char*>(c) + head;
+  return c;
+}
+
+void chan_destroy(chan_core* c) noexcept {
+  c->lock.tsan_acquire();
+  std::align_val_t block{c->ops && c->ops->align > alignof(chan_core) ? c->ops->align : alignof(chan_core)};
+  while (c->ops && c->n) {
+    c->ops->destroy(c->slot(c->head));
+    c->head = c->head + 1 == c->capacity ? 0 : c->head + 1;
+    c->n--;
+  }
+  c->~chan_core();
+  ::operator delete(c, block);
+}
+
+namespace {
+void move_elem(chan_core* c, void* to, void* from) noexcept {
+  if (c->ops && to) c->ops->move(to, from);
+}
+std::uint32_t tail_of(chan_core* c) noexcept {
+  std::uint32_t i = c->head + c->n;
+  return i >= c->capacity ? i - c->capacity : i;
+}
+} // namespace
+
+// One value to whoever comes first: a waiting receiver, else the buffer. Lock held. `woken` is to be made ready after the lock is free.
+bool put_value(chan_core* c, void* from, G*& woken) noexcept {
+  if (waiter* w = pop_live(c->receivers)) {
+    move_elem(c, w->elem, from);
+    woken = resolve(w, true);
+    return true;
+  }
+  if (c->n == c->capacity) return false;
+  if (c->ops) c->ops->move(c->slot(tail_of(c)), from);
+  c->n++;
+  return true;
+}
+
+bool get_value(chan_core* c, void* to, G*& woken) noexcept {
+  if (c->n) {
+    if (c->ops) {
+      void* s = c->slot(c->head);
+      move_elem(c, to, s);
+      c->ops->destroy(s);
+      c->head = c->head + 1 == c->capacity ? 0 : c->head + 1;
+    }
+    c->n--;
+    if (waiter* w = pop_live(c->senders)) {
+      if (c->ops) c->ops->move(c->slot(tail_of(c)), w->elem);
+      c->n++;
+      woken = resolve(w, true);
+    }
+    return true;
+  }
+  if (waiter* w = pop_live(c->senders)) {
+    move_elem(c, to, w->elem);
+    woken = resolve(w, true);
+    return true;
+  }
+  return false;
+}
+
+outcome chan_send_locked(chan_core* c, void* from, bool may_block) {
+  if (GRT_UNLIKELY(c->closed)) return chan_unlock(c), outcome::closed;
+  G* woken = nullptr;
+  if (put_value(c, from, woken)) {
+    chan_unlock(c);
+    if (woken) ready(woken);
+    return outcome::ok;
+  }
+  if (!may_block) return chan_unlock(c), outcome::blocked;
+  G* g = me() ? me()->g : self();
+  g->w.elem = from;
+  g->w.sel = nullptr;
+  c->senders.push(&g->w);
+  c->lock.tsan_release();
+  park(g, release_of(&c->lock), wait_reason::chan_send);
+  return g->ok ? outcome::ok : outcome::closed;
+}
+
+outcome chan_recv_locked(chan_core* c, void* to, bool may_block) {
+  G* woken = nullptr;
+  if (get_value(c, to, woken)) {
+    chan_unlock(c);
+    if (woken) ready(woken);
+    return outcome::ok;
+  }
+  if (GRT_UNLIKELY(c->closed)) return chan_unlock(c), outcome::closed;
+  if (!may_block) return chan_unlock(c), outcome::blocked;
+  G* g = me() ? me()->g : self();
+  g->w.elem = to;
+  g->w.sel = nullptr;
+  c->receivers.push(&g->w);
+  c->lock.tsan_release();
+  park(g, release_of(&c->lock), wait_reason::chan_receive);
+  return g->ok ? outcome::ok : outcome::closed;
+}
+
+void chan_close(chan_core* c) {
+  if (!c) throw channel_error("grt: close of nil channel");
+  chan_lock(c);
+  if (c->closed) {
+    chan_unlock(c);
+    throw channel_error("grt: close of closed channel");
+  }
+  c->closed = true;
+  G *list = nullptr, **end = &list;
+  for (wait_queue* q : {&c->receivers, &c->senders})
+    while (waiter* w = pop_live(*q)) {
+      if (q->head) __builtin_prefetch(q->head);
+      G* g = resolve(w, false);
+      g->link = nullptr;
+      *end = g;
+      end = &g->link;
+    }
+  chan_unlock(c);
+  while (list) {
+    G* g = list;
+    list = g->link;
+    ready_tail(g);
+  }
+}
+
+void chan_nil_block(bool) {
+  G* g = self();
+  static spin_lock never;
+  for (;;) {
+    never.lock();
+    park(g, release_of(&never), wait_reason::nil_chan);
+  }
+}
+
+void throw_closed(const char* what) { throw channel_error(what); }
+std::size_t chan_size(chan_core* c) noexcept { return c ? __atomic_load_n(&c->n, __ATOMIC_RELAXED) : 0; }
+bool chan_closed(chan_core* c) noexcept { return c && __atomic_load_n(&c->closed, __ATOMIC_ACQUIRE); } // [CLOSE-1] set under lock, [CLOSE-1] in chan_close
+
+} // namespace detail
+} // namespace grt

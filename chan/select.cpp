@@ -1,0 +1,198 @@
+// chan/select.cpp - see select.hpp.
+#include "chan/select.hpp"
+
+#include <algorithm>
+#include <memory>
+
+#include "sched/sched.hpp"
+
+namespace grt::detail {
+namespace {
+
+struct selecting : commit_record {
+  select_state s;
+  struct alarm : timer_node {
+    selecting* self = nullptr;
+  } timer;
+  chan_core** order;
+  unsigned n_order = 0;
+  bool timed = false;
+
+  void lock_all() noexcept {
+    for (unsigned i = 0; i < n_order; i++) chan_lock(order[i]);
+  }
+  // After the last release nothing of this record is read.
+  void unlock_all() noexcept {
+    unsigned n = n_order;
+    bool last_is_ours = timed;
+    chan_core** o = order;
+    for (unsigned i = 0; i < n; i++) {
+      chan_core* c = o[i];
+      c->lock.unlock();
+      if (i + 1 == n && !last_is_ours) return;
+    }
+    if (last_is_ours) s.lock.unlock();
+  }
+  void tsan_release_all() noexcept {
+    for (unsigned i = 0; i < n_order; i++) order[i]->lock.tsan_release();
+  }
+};
+
+G* on_timeout(timer_node* n) {
+  selecting* r = static_cast<selecting::alarm*>(n)->self;
+  spin_guard hold(r->s.lock);
+  std::uint32_t none = 0;
+  // [SEL-1]
+  if (!r->s.fired.compare_exchange_strong(none, fired_timeout, std::memory_order_acq_rel)) return nullptr;
+  return r->s.parked ? r->s.g : nullptr;
+}
+
+std::uint32_t next_random() noexcept {
+  M* m = me();
+  static std::atomic<std::uint32_t> foreign{2463534242};
+  std::uint32_t x = m ? m->p->random : foreign.load(std::memory_order_relaxed);
+  x ^= x << 13;
+  x ^= x >> 17;
+  x ^= x << 5;
+  if (m) m->p->random = x;
+  else foreign.store(x, std::memory_order_relaxed);
+  return x;
+}
+
+unsigned sort_locks(const select_args& a, chan_core** order) noexcept {
+  unsigned n = 0;
+  for (unsigned i = 0; i < a.n; i++) {
+    chan_core* c = a.cases[i]->c;
+    if (!c) continue;
+    unsigned j = n;
+    while (j && order[j - 1] > c) j--;
+    if (j && order[j - 1] == c) continue;
+    std::copy_backward(order + j, order + n, order + n + 1);
+    order[j] = c;
+    n++;
+  }
+  return n;
+}
+
+bool looks_ready(const select_case& k) noexcept {
+  chan_core* c = k.c;
+  if (!c) return false;
+  if (c->closed) return true;
+  return k.send ? c->n < c->capacity || !c->receivers.empty() : c->n || !c->senders.empty();
+}
+
+// Locks held. Tries the ready cases in random order; true: case `index` is done and all locks are free.
+bool try_ready(const select_args& a, selecting& r, unsigned* scratch, int& index, bool& ok) noexcept {
+  unsigned n = 0;
+  for (unsigned i = 0; i < a.n; i++)
+    if (looks_ready(*a.cases[i])) scratch[n++] = i;
+  while (n) {
+    unsigned at = n == 1 ? 0 : next_random() % n;
+    select_case& k = *a.cases[index = static_cast<int>(scratch[at])];
+    G* woken = nullptr;
+    ok = !(k.send && k.c->closed);
+    if (!ok || (k.send ? put_value(k.c, k.elem, woken) : get_value(k.c, k.elem, woken)) || (ok = false, k.c->closed)) {
+      r.tsan_release_all();
+      r.timed = false; // s.lock is not held
+      r.unlock_all();
+      if (woken) ready(woken);
+      return true;
+    }
+    scratch[at] = scratch[--n]; // only stale waiters stood there
+  }
+  return false;
+}
+
+[[gnu::noinline]] int wait_for_one(const select_args& a, selecting& r, unsigned* order, bool& ok) {
+  G* g = r.s.g;
+  for (unsigned i = 0; i < a.n; i++) order[i] = i;
+  for (unsigned i = a.n; i > 1; i--) std::swap(order[i - 1], order[next_random() % i]); // the same channel may stand in several cases
+  for (unsigned i = 0; i < a.n; i++) {
+    select_case& k = *a.cases[order[i]];
+    k.queued = k.c != nullptr;
+    if (!k.c) continue;
+    k.tag = order[i] + 1;
+    k.w.elem = k.elem;
+    k.w.sel = &r.s;
+    (k.send ? k.c->senders : k.c->receivers).push(&k.w);
+  }
+  r.tsan_release_all();
+  r.fn = [](commit_record* c) { static_cast<selecting*>(c)->unlock_all(); };
+  bool timed = r.timed;
+  park(g, commit_of(&r), wait_reason::select);
+  ok = g->ok;
+  r.lock_all();
+  if (timed) { // also waits for the far side's last release
+    r.s.lock.lock();
+    r.s.lock.unlock();
+    r.timed = false;
+  }
+  for (unsigned i = 0; i < a.n; i++) {
+    select_case& k = *a.cases[i];
+    if (k.queued) (k.send ? k.c->senders : k.c->receivers).remove(&k.w);
+  }
+  r.tsan_release_all();
+  r.unlock_all();
+  std::uint32_t f = r.s.fired.load(std::memory_order_acquire); // [SEL-1]
+  return f == fired_timeout ? select_timeout : static_cast<int>(f) - 1;
+}
+} // namespace
+
+int select_run(const select_args& a, bool& ok) {
+  chan_core* few[8];
+  unsigned few_index[8];
+  std::unique_ptr<chan_core*[]> many;
+  std::unique_ptr<unsigned[]> many_index;
+  selecting r;
+  r.order = few;
+  unsigned* scratch = few_index;
+  if (a.n > 8) {
+    many.reset(new chan_core*[a.n]);
+    many_index.reset(new unsigned[a.n]);
+    r.order = many.get();
+    scratch = many_index.get();
+  }
+  r.n_order = sort_locks(a, r.order);
+  int index;
+  r.lock_all();
+  if (try_ready(a, r, scratch, index, ok)) return index;
+  if (a.has_default || a.timeout_ns == 0) {
+    r.unlock_all();
+    return a.has_default ? select_default : select_timeout;
+  }
+  if (a.timeout_ns < 0 && r.n_order) {
+    r.s.g = me() ? me()->g : self();
+    return wait_for_one(a, r, scratch, ok);
+  }
+  r.unlock_all();
+  r.s.g = self();
+  if (a.timeout_ns < 0) chan_nil_block(false); // no channel at all
+  r.timer.fire = on_timeout;
+  r.timer.self = &r;
+  std::uint64_t now = now_ns(), when = now + static_cast<std::uint64_t>(a.timeout_ns);
+  {
+    wheel& w = timer_home()->timers; // whichever M we are on by now: the wheel has a lock of its own
+    spin_guard hold(w.lock);
+    w.insert(&r.timer, when, now);
+  }
+  timer_added(when);
+  r.lock_all();
+  if (try_ready(a, r, scratch, index, ok)) {
+    timer_cancel(&r.timer);
+    return index;
+  }
+  r.s.lock.lock();
+  if (r.s.fired.load(std::memory_order_acquire)) { // [SEL-1] the time is up already
+    r.timed = true;
+    r.unlock_all();
+    timer_cancel(&r.timer);
+    return select_timeout;
+  }
+  r.s.parked = true;
+  r.timed = true;
+  index = wait_for_one(a, r, scratch, ok);
+  timer_cancel(&r.timer); // also when it fired: its callback may not have left the wheel's lock yet
+  return index;
+}
+
+} // namespace grt::detail

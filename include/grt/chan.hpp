@@ -1,0 +1,229 @@
+// grt/chan.hpp - channels.
+#pragma once
+#include <chrono>
+#include <cstddef>
+#include <iterator>
+#include <memory>
+#include <new>
+#include <optional>
+#include <stdexcept>
+#include <type_traits>
+#include <utility>
+
+#include <grt/detail/chan_core.hpp>
+
+namespace grt {
+
+/// Send on a closed channel, close of a closed or nil channel. Go: a panic.
+class channel_error : public std::logic_error {
+public:
+  using std::logic_error::logic_error;
+  ~channel_error() override;
+};
+
+struct nil_t {
+  explicit constexpr nil_t(int) {}
+};
+inline constexpr nil_t nil{0}; ///< chan<T> c = grt::nil: send and receive block for ever
+
+enum class recv_result { ok, empty, closed };
+
+namespace detail {
+inline constexpr std::size_t chan_max_capacity = 0x7fffffff, chan_max_bytes = std::size_t{1} << 40;
+
+template <class T> inline constexpr elem_ops ops_of = {
+    sizeof(T), alignof(T), [](void* to, void* from) noexcept { ::new (to) T(std::move(*static_cast<T*>(from))); },
+    [](void* p) noexcept { static_cast<T*>(p)->~T(); }};
+
+template <class T> struct raw { // storage for one received value
+  union {
+    T value;
+  };
+  bool full = false;
+  raw() noexcept {}
+  ~raw() {
+    if (full) value.~T();
+  }
+  raw(const raw&) = delete;
+  raw& operator=(const raw&) = delete;
+};
+
+// The handle: shared, counted, null is nil.
+class handle {
+public:
+  bool operator==(const handle& o) const noexcept { return c_ == o.c_; }
+  explicit operator bool() const noexcept { return c_; }
+  std::size_t size() const noexcept { return chan_size(c_); }
+  std::size_t capacity() const noexcept { return c_ ? c_->capacity : 0; }
+  bool closed() const noexcept { return chan_closed(c_); }
+
+protected:
+  explicit handle(chan_core* c) noexcept : c_(c) {}
+  handle(const handle& o) noexcept : c_(o.c_) { chan_ref(c_); }
+  handle(handle&& o) noexcept : c_(std::exchange(o.c_, nullptr)) {}
+  handle& operator=(handle o) noexcept {
+    std::swap(c_, o.c_);
+    return *this;
+  }
+  ~handle() { chan_unref(c_); }
+  chan_core* c_;
+  friend struct access;
+};
+struct access {
+  static chan_core* core(const handle& h) noexcept { return h.c_; }
+};
+
+template <class T> struct sender_ops {
+  static void send(chan_core* c, T&& value) {
+    if (GRT_DETAIL_UNLIKELY(!c)) chan_nil_block(true);
+    chan_lock(c);
+    if (GRT_DETAIL_LIKELY(c->n < c->capacity && !c->closed && c->receivers.empty())) {
+      std::uint32_t i = c->head + c->n;
+      if (i >= c->capacity) i -= c->capacity;
+      ::new (static_cast<void*>(reinterpret_cast<T*>(c->buffer) + i)) T(std::move(value));
+      c->n++;
+      return chan_unlock(c);
+    }
+    if (GRT_DETAIL_UNLIKELY(chan_send_locked(c, &value, true) != outcome::ok)) throw_closed("grt: send on closed channel");
+  }
+  static bool try_send(chan_core* c, T& value) {
+    if (!c) return false;
+    chan_lock(c);
+    outcome o = chan_send_locked(c, &value, false);
+    if (GRT_DETAIL_UNLIKELY(o == outcome::closed)) throw_closed("grt: send on closed channel");
+    return o == outcome::ok;
+  }
+};
+
+/// A moment ago nothing was there, and it is open: no need for the lock. [CLOSE-1]
+inline bool looks_empty(chan_core* c) noexcept {
+  return !__atomic_load_n(&c->n, __ATOMIC_RELAXED) && !__atomic_load_n(&c->senders.head, __ATOMIC_RELAXED) &&
+         !__atomic_load_n(&c->closed, __ATOMIC_ACQUIRE); // [CLOSE-1]
+}
+
+template <class T> struct receiver_ops {
+  static bool recv(chan_core* c, raw<T>& out) {
+    if (GRT_DETAIL_UNLIKELY(!c)) chan_nil_block(false);
+    chan_lock(c);
+    if (GRT_DETAIL_LIKELY(c->n && c->senders.empty())) {
+      T* s = reinterpret_cast<T*>(c->buffer) + c->head;
+      ::new (static_cast<void*>(&out.value)) T(std::move(*s));
+      s->~T();
+      c->head = c->head + 1 == c->capacity ? 0 : c->head + 1;
+      c->n--;
+      chan_unlock(c);
+      return out.full = true;
+    }
+    return out.full = chan_recv_locked(c, &out.value, true) == outcome::ok;
+  }
+  static recv_result try_recv(chan_core* c, raw<T>& out) {
+    if (!c || looks_empty(c)) return recv_result::empty;
+    chan_lock(c);
+    outcome o = chan_recv_locked(c, &out.value, false);
+    out.full = o == outcome::ok;
+    return o == outcome::ok ? recv_result::ok : o == outcome::closed ? recv_result::closed : recv_result::empty;
+  }
+};
+
+struct sentinel {};
+template <class T> class iterator {
+public:
+  using value_type = T;
+  using difference_type = std::ptrdiff_t;
+  explicit iterator(chan_core* c) : c_(c) { ++*this; }
+  T& operator*() const { return *value_; }
+  iterator& operator++() {
+    raw<T> r;
+    value_.reset();
+    if (receiver_ops<T>::recv(c_, r)) value_.emplace(std::move(r.value));
+    return *this;
+  }
+  void operator++(int) { ++*this; }
+  bool operator==(sentinel) const { return !value_; }
+
+private:
+  chan_core* c_;
+  mutable std::optional<T> value_;
+};
+
+template <class T> std::optional<T> receive(chan_core* c) {
+  raw<T> r;
+  if (receiver_ops<T>::recv(c, r)) return std::optional<T>(std::move(r.value));
+  return std::nullopt;
+}
+template <class T, class Out> recv_result try_receive(chan_core* c, Out& out) {
+  raw<T> r;
+  recv_result x = receiver_ops<T>::try_recv(c, r);
+  if (x == recv_result::ok) out = std::move(r.value);
+  return x;
+}
+} // namespace detail
+
+/// A typed queue between goroutines and threads: a shared handle, cheap to copy. Unbuffered unless a capacity is given. Waiters are served in
+/// order; a value for a waiting receiver goes straight to it. Go: chan T.
+template <class T> class chan : public detail::handle {
+  static_assert(std::is_nothrow_move_constructible_v<T>, "grt::chan<T>: T must be nothrow move constructible; send a std::unique_ptr<T>");
+  static_assert(std::is_nothrow_destructible_v<T>, "grt::chan<T>: T must be nothrow destructible; send a std::unique_ptr<T>");
+
+public:
+  static constexpr std::size_t max_capacity = detail::chan_max_capacity;
+  chan() : chan(0) {}
+  /// @throws std::length_error too large; std::bad_alloc.
+  explicit chan(std::size_t capacity) : handle(detail::chan_make(capacity, &detail::ops_of<T>)) {}
+  chan(nil_t) noexcept : handle(nullptr) {}
+
+  /// Sends, waiting for a receiver or for room. FIFO among senders. @throws channel_error closed, also while waiting. Go: ch <- v.
+  void send(T value) const { detail::sender_ops<T>::send(c_, std::move(value)); }
+  /// Receives, waiting until there is a value or the channel is closed. nullopt: closed and drained. Go: v, ok := <-ch.
+  std::optional<T> recv() const { return detail::receive<T>(c_); }
+  /// false: would have to wait; then an rvalue is untouched. @throws channel_error closed. Go: select with default.
+  bool try_send(const T& v) const {
+    T copy(v);
+    return detail::sender_ops<T>::try_send(c_, copy);
+  }
+  bool try_send(T&& v) const { return detail::sender_ops<T>::try_send(c_, v); }
+  recv_result try_recv(T& out) const { return detail::try_receive<T>(c_, out); }
+  recv_result try_recv(std::optional<T>& out) const { return detail::try_receive<T>(c_, out); }
+  /// Wakes all who wait here. @throws channel_error closed already, or nil. Go: close(ch).
+  void close() const { detail::chan_close(c_); }
+  /// for (T& v : ch): until closed and drained. Go: for v := range ch.
+  detail::iterator<T> begin() const { return detail::iterator<T>(c_); }
+  detail::sentinel end() const { return {}; }
+};
+
+/// Signals without a value. Go: chan struct{}.
+template <> class chan<void> : public detail::handle {
+public:
+  static constexpr std::size_t max_capacity = detail::chan_max_capacity;
+  chan() : chan(0) {}
+  explicit chan(std::size_t capacity) : handle(detail::chan_make(capacity, nullptr)) {}
+  chan(nil_t) noexcept : handle(nullptr) {}
+
+  void send() const {
+    if (!c_) detail::chan_nil_block(true);
+    detail::chan_lock(c_);
+    if (detail::chan_send_locked(c_, nullptr, true) != detail::outcome::ok) detail::throw_closed("grt: send on closed channel");
+  }
+  /// false: closed and drained.
+  bool recv() const {
+    if (!c_) detail::chan_nil_block(false);
+    detail::chan_lock(c_);
+    return detail::chan_recv_locked(c_, nullptr, true) == detail::outcome::ok;
+  }
+  bool try_send() const {
+    if (!c_) return false;
+    detail::chan_lock(c_);
+    detail::outcome o = detail::chan_send_locked(c_, nullptr, false);
+    if (o == detail::outcome::closed) detail::throw_closed("grt: send on closed channel");
+    return o == detail::outcome::ok;
+  }
+  recv_result try_recv() const {
+    if (!c_ || detail::looks_empty(c_)) return recv_result::empty;
+    detail::chan_lock(c_);
+    detail::outcome o = detail::chan_recv_locked(c_, nullptr, false);
+    return o == detail::outcome::ok ? recv_result::ok : o == detail::outcome::closed ? recv_result::closed : recv_result::empty;
+  }
+  void close() const { detail::chan_close(c_); }
+};
+
+} // namespace grt

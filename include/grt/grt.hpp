@@ -1,0 +1,11 @@
+// grt/grt.hpp - all of it.
+#pragma once
+#include <grt/chan.hpp>
+#include <grt/debug.hpp>
+#include <grt/defer.hpp>
+#include <grt/go.hpp>
+#include <grt/runtime.hpp>
+#include <grt/select.hpp>
+#include <grt/sync.hpp>
+#include <grt/time.hpp>
+#include <grt/trace.hpp>

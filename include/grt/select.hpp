@@ -1,0 +1,169 @@
+// grt/select.hpp - wait for the first of several channel operations.
+#pragma once
+#include <chrono>
+#include <cstddef>
+#include <optional>
+#include <stdexcept>
+#include <type_traits>
+#include <utility>
+
+#include <grt/chan.hpp>
+#include <grt/time.hpp>
+
+namespace grt {
+namespace detail {
+
+struct no_handler {};
+
+struct case_base {
+  select_case k{};
+  case_base() = default;
+  case_base(const case_base&) = delete;
+  case_base& operator=(const case_base&) = delete;
+  case_base(chan_core* c, bool send) noexcept {
+    k.c = c;
+    k.send = send;
+  }
+};
+
+template <class F, class V> void give(F& f, V&& v) {
+  if constexpr (std::is_same_v<F, no_handler>) (void)f;
+  else if constexpr (std::is_invocable_v<F&, V>) f(std::forward<V>(v));
+  else f();
+}
+
+template <class T, class F> struct recv_case : case_base {
+  raw<T> in;
+  F f;
+  recv_case(chan_core* c, F f) : case_base(c, false), f(std::move(f)) { k.elem = &in.value; }
+  void fire(bool ok) {
+    in.full = ok;
+    give(f, ok ? std::optional<T>(std::move(in.value)) : std::optional<T>());
+  }
+};
+template <class F> struct recv_case<void, F> : case_base {
+  F f;
+  recv_case(chan_core* c, F f) : case_base(c, false), f(std::move(f)) {}
+  void fire(bool ok) { give(f, ok); }
+};
+template <class T> struct store_to {
+  std::optional<T>* out;
+  void operator()(std::optional<T> v) { *out = std::move(v); }
+};
+template <class T, class V, class F> struct send_case : case_base {
+  V value; // T: a copy; T&&: moved from only if it fires
+  F f;
+  template <class U> send_case(chan_core* c, U&& v, F f) : case_base(c, true), value(std::forward<U>(v)), f(std::move(f)) { k.elem = const_cast<std::remove_const_t<T>*>(&value); }
+  void fire(bool ok) {
+    if (!ok) throw_closed("grt: send on closed channel");
+    if constexpr (!std::is_same_v<F, no_handler>) f();
+  }
+};
+template <class F> struct send_case<void, void, F> : case_base {
+  F f;
+  send_case(chan_core* c, F f) : case_base(c, true), f(std::move(f)) {}
+  void fire(bool ok) {
+    if (!ok) throw_closed("grt: send on closed channel");
+    if constexpr (!std::is_same_v<F, no_handler>) f();
+  }
+};
+template <class F> struct timeout_case {
+  std::int64_t ns;
+  F f;
+  timeout_case(std::int64_t ns, F f) : ns(ns), f(std::move(f)) {}
+  timeout_case(const timeout_case&) = delete;
+};
+template <class F> struct default_case {
+  F f;
+  explicit default_case(F f) : f(std::move(f)) {}
+  default_case(const default_case&) = delete;
+};
+
+template <class C> inline constexpr bool is_timeout = false;
+template <class F> inline constexpr bool is_timeout<timeout_case<F>> = true;
+template <class C> inline constexpr bool is_default = false;
+template <class F> inline constexpr bool is_default<default_case<F>> = true;
+template <class C> inline constexpr bool is_recv = false;
+template <class T, class F> inline constexpr bool is_recv<recv_case<T, F>> = true;
+
+inline void prepare(case_base& c, select_case**& at, select_args&, std::size_t i, std::size_t*& index, std::size_t&, std::size_t&) {
+  *at++ = &c.k;
+  *index++ = i;
+}
+template <class F> void prepare(timeout_case<F>& c, select_case**&, select_args& a, std::size_t i, std::size_t*&, std::size_t& timeout, std::size_t&) {
+  if (a.timeout_ns >= 0 && a.timeout_ns <= c.ns) return; // of several the earliest counts
+  a.timeout_ns = c.ns;
+  timeout = i;
+}
+template <class F> void prepare(default_case<F>&, select_case**&, select_args& a, std::size_t i, std::size_t*&, std::size_t&, std::size_t& dflt) {
+  if (a.has_default) throw std::logic_error("grt::select: two defaults");
+  a.has_default = true;
+  dflt = i;
+}
+template <class C> void fire(C& c, bool ok) {
+  if constexpr (std::is_base_of_v<case_base, C>) c.fire(ok);
+  else if constexpr (!std::is_same_v<decltype(c.f), no_handler>) c.f();
+}
+} // namespace detail
+
+template <class T> detail::recv_case<T, detail::no_handler> on_recv(const chan<T>& c) { return {detail::access::core(c), {}}; }
+template <class T, class F>
+  requires(!std::is_same_v<std::decay_t<F>, std::optional<T>>)
+detail::recv_case<T, std::decay_t<F>> on_recv(const chan<T>& c, F&& f) {
+  return {detail::access::core(c), std::forward<F>(f)};
+}
+template <class T> detail::recv_case<T, detail::store_to<T>> on_recv(const chan<T>& c, std::optional<T>& out) {
+  return {detail::access::core(c), detail::store_to<T>{&out}};
+}
+template <class T, class V, class F = detail::no_handler>
+  requires(!std::is_void_v<T> && std::is_convertible_v<V, T>)
+auto on_send(const chan<T>& c, V&& v, F f = {}) {
+  using held = std::conditional_t<std::is_same_v<V, T>, T&&, T>; // an rvalue of the very type is moved from only if it fires
+  return detail::send_case<T, held, F>(detail::access::core(c), std::forward<V>(v), std::move(f));
+}
+template <class F = detail::no_handler> detail::send_case<void, void, F> on_send(const chan<void>& c, F f = {}) {
+  return {detail::access::core(c), std::move(f)};
+}
+template <class R, class Period, class F = detail::no_handler> detail::timeout_case<F> on_timeout(std::chrono::duration<R, Period> d, F f = {}) {
+  return {detail::ns_of(d), std::move(f)};
+}
+template <class F = detail::no_handler> detail::default_case<F> on_default(F f = {}) { return detail::default_case<F>(std::move(f)); }
+
+/// Waits until one of the cases can go on, does it, runs its handler and returns its index. Uniform choice among the ready ones. Any thread.
+/// Allocates nothing up to 8 cases. @throws channel_error a send whose channel is closed; what the handler throws, the operation then done.
+/// Go: select.
+template <class... C> std::size_t select(C&&... cases) {
+  static_assert((!std::is_lvalue_reference_v<C> && ...), "grt::select takes its cases as temporaries: on_recv(...), on_send(...)");
+  if constexpr (sizeof...(C) == 0) {
+    detail::chan_nil_block(false);
+  } else {
+    if constexpr (sizeof...(C) == 2) { // the poll: one receive and a default; empty costs three loads
+      auto poll = [](auto& a, auto& b) {
+        using A = std::remove_cvref_t<decltype(a)>;
+        using B = std::remove_cvref_t<decltype(b)>;
+        if constexpr (detail::is_recv<A> && detail::is_default<B>) return !a.k.c || detail::looks_empty(a.k.c);
+        else return false;
+      };
+      if (poll(cases...)) {
+        int i = 0;
+        ((i++ == 1 ? detail::fire(cases, true) : void()), ...);
+        return 1;
+      }
+    }
+    detail::select_case* list[sizeof...(C)];
+    std::size_t index[sizeof...(C)], i = 0, timeout = 0, dflt = 0;
+    detail::select_case** at = list;
+    std::size_t* to = index;
+    detail::select_args a{list, 0, false, -1};
+    (detail::prepare(cases, at, a, i++, to, timeout, dflt), ...);
+    a.n = static_cast<unsigned>(at - list);
+    bool ok = true;
+    int fired = detail::select_run(a, ok);
+    std::size_t which = fired == detail::select_default ? dflt : fired == detail::select_timeout ? timeout : index[fired];
+    i = 0;
+    ((i++ == which ? detail::fire(cases, ok) : void()), ...);
+    return which;
+  }
+}
+
+} // namespace grt
