@@ -151,7 +151,7 @@ template <class... C> std::size_t select(C&&... cases) {
       }
     }
     detail::select_case* list[sizeof...(C)];
-    std::size_t index[sizeof...(C)], i = 0, timeout = 0, dflt = 0;
+    std::size_t index[sizeof...(C)] = {}, i = 0, timeout = 0, dflt = 0;
     detail::select_case** at = list;
     std::size_t* to = index;
     detail::select_args a{list, 0, false, -1};

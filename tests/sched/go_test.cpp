@@ -1,0 +1,227 @@
+// tests/sched/go_test.cpp - spawn, run, yield, exceptions, sleep, procs, stacks.
+#include "tests/support/fixture.hpp"
+
+#include <atomic>
+#include <cstdio>
+#include <stdexcept>
+#include <thread>
+
+using namespace grt;
+using namespace std::chrono_literals;
+
+namespace {
+using Go = GrtTest;
+using RunCall = GrtTest;
+using Exceptions = GrtTest;
+using Procs = GrtTest;
+using Sleep = GrtTest;
+using Stacks = GrtTest;
+using Steal = GrtTest;
+
+TEST_F(Go, ArgumentsAreDecayCopiedAtOnce) {
+  chan<std::string> c(1);
+  std::string s = "then";
+  go([c](std::string v) { c.send(std::move(v)); }, s);
+  s = "now";
+  EXPECT_EQ(c.recv(), "then");
+}
+
+TEST_F(Go, LargeClosureAndThrowingCopy) {
+  std::array<char, 1000> big{};
+  big[999] = 7;
+  chan<int> c(1);
+  go([=] { c.send(big[999]); });
+  EXPECT_EQ(c.recv(), 7);
+  struct thrower {
+    thrower() = default;
+    thrower(const thrower&) { throw std::runtime_error("copy"); }
+    void operator()() const {}
+  } t;
+  EXPECT_THROW(go(t), std::runtime_error);
+}
+
+TEST_F(Go, NameAndStackSize) {
+  chan<std::string> c(1);
+  go(attr{.name = "worker", .stack_max = 1 << 20}, [=] {
+    auto b = this_goroutine::stack();
+    c.send(std::string(this_goroutine::name()) + " " + std::to_string((static_cast<char*>(b.high) - static_cast<char*>(b.low)) >> 20));
+  });
+  EXPECT_EQ(c.recv(), "worker 1");
+  EXPECT_THROW(go(attr{.stack_max = 1000}, [] {}), std::invalid_argument);
+  EXPECT_THROW(go(attr{.stack_max = 16 << 20}, [] {}), std::invalid_argument);
+}
+
+TEST_F(RunCall, ReturnsAndRethrows_NestsAndRepeats) {
+  EXPECT_EQ(run([] { return run([] { return 42; }); }), 42);
+  EXPECT_THROW(run([]() -> int { throw std::runtime_error("boom"); }), std::runtime_error);
+  int x = 1;
+  run([&]() -> int& { return x; }) = 5;
+  EXPECT_EQ(x, 5);
+  EXPECT_EQ(this_goroutine::id(), 0u);
+  EXPECT_NE(run([] { return this_goroutine::id(); }), 0u);
+}
+
+TEST_F(Exceptions, InFlightAcrossSwitchesAndMigration) {
+  run([] {
+    wait_group w;
+    std::atomic<int> wrong{0};
+    struct switcher {
+      ~switcher() {
+        int n = std::uncaught_exceptions();
+        for (int i = 0; i < 20; i++) yield();
+        if (std::uncaught_exceptions() != n || n != 1) std::abort();
+      }
+    };
+    for (int g = 0; g < 64; g++)
+      w.go([&, g] {
+        for (int i = 0; i < scaled(200); i++) {
+          try {
+            switcher s;
+            throw g * 1000 + i;
+          } catch (int v) {
+            yield();
+            try {
+              yield();
+              throw std::to_string(v);
+            } catch (const std::string& t) {
+              yield();
+              wrong += t != std::to_string(v);
+            }
+            wrong += v != g * 1000 + i;
+            try {
+              throw;
+            } catch (int again) {
+              wrong += again != v;
+            }
+          }
+          wrong += std::current_exception() != nullptr || std::uncaught_exceptions() != 0;
+        }
+      });
+    w.wait();
+    EXPECT_EQ(wrong, 0);
+  });
+}
+
+TEST_F(Procs, ChangeLive_UnderLoad) {
+  unsigned before = procs();
+  run([] {
+    std::atomic<bool> stop{false};
+    wait_group w;
+    std::atomic<long> rounds{0};
+    for (int g = 0; g < 50; g++)
+      w.go([&] {
+        while (!stop) {
+          yield();
+          sleep_for(10us);
+          rounds++;
+        }
+      });
+    for (unsigned n : {1u, 4u, 2u, 16u, 1u, 3u, 8u, 1u, 2u}) {
+      set_procs(n);
+      EXPECT_EQ(procs(), n);
+      long r = rounds;
+      while (rounds < r + 200) sleep_for(100us);
+    }
+    stop = true;
+    w.wait();
+  });
+  set_procs(before);
+  EXPECT_THROW(set_procs(0), std::invalid_argument);
+  EXPECT_THROW(set_procs(1025), std::invalid_argument);
+}
+
+TEST_F(Sleep, NeverShorter_AndInOrder) {
+  run([] {
+    chan<int> c(10);
+    for (int i = 10; i > 0; i--)
+      go([=] {
+        auto t0 = std::chrono::steady_clock::now();
+        auto d = i * 3ms;
+        sleep_for(d);
+        c.send(std::chrono::steady_clock::now() - t0 >= d ? i : -1);
+      });
+    for (int i = 0; i < 10; i++) EXPECT_GT(*c.recv(), 0);
+  });
+}
+
+TEST_F(Steal, ABusySpawnersChildRunsElsewhere) {
+  if (procs() < 2) GTEST_SKIP() << "one processor";
+  auto steals = debug::read_metrics().steals;
+  run([] {
+    std::atomic<bool> child{false};
+    go([&] { child = true; });
+    go([] {}); // surplus
+    while (!child) {} // no scheduling point: only a thief can run it
+  });
+  EXPECT_GT(debug::read_metrics().steals, steals);
+}
+
+TEST_F(Stacks, DeepRecursionInsideTheLimit) {
+  struct deep {
+    static int down(int n) {
+      volatile char page[1024];
+      page[0] = static_cast<char>(n);
+      return n ? down(n - 1) + page[0] - page[0] : 0;
+    }
+  };
+#ifdef GRT_TEST_SLOW
+  int frames = 40;
+#else
+  int frames = 200;
+#endif
+  EXPECT_EQ(run([&] { return deep::down(frames); }), 0);
+}
+
+TEST_F(Stacks, ManyParked_AllWokenAndMemoryReused) {
+  int n = scaled(1000000);
+#if defined(GRT_TEST_SLOW)
+  n = 5000;
+#endif
+  auto mappings = [] {
+    int lines = 0;
+    FILE* f = std::fopen("/proc/self/maps", "r");
+    for (int c; (c = std::getc(f)) != EOF;) lines += c == '\n';
+    std::fclose(f);
+    return lines;
+  };
+  auto memory_kb = [] {
+    long rss = 0, pte = 0, v;
+    char line[256];
+    FILE* f = std::fopen("/proc/self/status", "r");
+    while (std::fgets(line, sizeof line, f)) {
+      if (std::sscanf(line, "VmRSS: %ld", &v) == 1) rss = v;
+      if (std::sscanf(line, "VmPTE: %ld", &v) == 1) pte = v;
+    }
+    std::fclose(f);
+    return rss + pte;
+  };
+  long before = memory_kb(), first = 0;
+  int maps_before = mappings();
+  for (int round = 0; round < 2; round++)
+    run([&] {
+      chan<void> gate;
+      wait_group parked, gone;
+      parked.add(n);
+      gone.add(n);
+      for (int i = 0; i < n; i++)
+        go([&] {
+          parked.done();
+          gate.recv();
+          gone.done();
+        });
+      parked.wait();
+      long now = memory_kb();
+      if (!round) {
+        first = now;
+#if !defined(GRT_TEST_SLOW)
+        EXPECT_LE((now - before) * 1024.0 / n, 5.1 * 1024);
+        if (procs() <= 8) { EXPECT_LT(mappings() - maps_before, 100); }
+#endif
+      } else {
+        EXPECT_LT(now, first + first / 20) << "memory is reused";
+      }
+      gate.close();
+      gone.wait();
+    });
+}
+} // namespace
