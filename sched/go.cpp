@@ -38,7 +38,7 @@ static GRT_NOINLINE G* foreign_alloc() {
 static GRT_NOINLINE void set_attr(G* g, const attr& a) {
   std::unique_ptr<g_ext> ext(new (std::nothrow) g_ext);
   if (!ext) throw std::system_error(ENOMEM, std::generic_category(), "grt::go");
-  std::memcpy(ext->name, a.name.data(), std::min(a.name.size(), sizeof ext->name - 1));
+  a.name.copy(ext->name, sizeof ext->name - 1);
   if (a.stack_max) {
     std::size_t n = stack::round_stack_max(a.stack_max);
     if (n != stack::round_stack_max(0)) {
@@ -134,7 +134,7 @@ void set_name(std::string_view s) {
   G* g = m->g;
   if (!g->ext) g->ext = new g_ext; // no switch inside
   std::memset(g->ext->name, 0, sizeof g->ext->name);
-  std::memcpy(g->ext->name, s.data(), std::min(s.size(), sizeof g->ext->name - 1));
+  s.copy(g->ext->name, sizeof g->ext->name - 1);
 }
 stack_bounds stack() noexcept {
   M* m = me();

@@ -64,6 +64,8 @@ void switch_to(M* m, G* self, G* to, std::uintptr_t release) noexcept {
 }
 #endif
 
+void unlock_far_side(spin_lock& l) noexcept { __atomic_store_n(&l.word, 0, __ATOMIC_RELEASE); } // [SPIN-1]
+
 GRT_NOINLINE void park(G* self, std::uintptr_t release, wait_reason why) noexcept {
   M* m = me();
   if (GRT_UNLIKELY(!m)) return foreign_park(self, release, why);

@@ -133,9 +133,9 @@ GRT_INLINE void put_next(P* p, G* g) noexcept {
 GRT_INLINE void prefetch_ahead(const ring& r) noexcept {
   if (r.size() > 8) {
     __builtin_prefetch(r.at(6));
-    char* frame = static_cast<char*>(r.at(3)->sp);
-    __builtin_prefetch(frame);
-    __builtin_prefetch(frame + 64);
+    auto frame = reinterpret_cast<std::uintptr_t>(r.at(3)->sp); // 0 when fresh: a prefetch faults nowhere
+    __builtin_prefetch(reinterpret_cast<void*>(frame));
+    __builtin_prefetch(reinterpret_cast<void*>(frame + 64));
   }
 }
 /// Inside. The next goroutine of this P, or null: g0 must look further.
@@ -171,6 +171,9 @@ struct commit_record {
   void (*fn)(commit_record*);
 };
 inline std::uintptr_t commit_of(commit_record* r) noexcept { return reinterpret_cast<std::uintptr_t>(r) | 1; }
+/// For a commit_record: releases a lock in the name of the goroutine that parked. Its own tsan_release came before; an instrumented store here
+/// would put the wrong goroutine's clock in its place.
+void unlock_far_side(spin_lock& l) noexcept;
 inline std::uintptr_t release_of(spin_lock* l) noexcept { return reinterpret_cast<std::uintptr_t>(&l->word); }
 
 /// Parks the calling goroutine or thread; its waiter is published and `release` guards it. Returns when ready() was called on it.

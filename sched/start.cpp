@@ -25,7 +25,6 @@
 
 extern "C" {
 extern __thread grt::M* grt_tls_m __attribute__((tls_model("initial-exec")));
-void* __cxa_get_globals() noexcept; // without the const attribute of cxxabi.h's declaration in newer libraries
 }
 
 namespace grt {
@@ -122,7 +121,7 @@ void at_exit() {
 void* thread_main(void* arg) {
   M* m = static_cast<M*>(arg);
   grt_tls_m = m;
-  m->eh = static_cast<exception_state*>(__cxa_get_globals());
+  m->eh = reinterpret_cast<exception_state*>(abi::__cxa_get_globals()); // once per thread, so its const attribute does no harm
   prctl(PR_SET_TIMERSLACK, 1);
   prctl(PR_SET_NAME, "grt");
   stack::install_altstack();
@@ -142,6 +141,10 @@ void* thread_main(void* arg) {
   return nullptr;
 }
 
+struct sightings {
+  M::sighting of[procs_max];
+};
+
 template <class T> T* map_one() {
   void* p = mmap(nullptr, sizeof(T), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (p == MAP_FAILED) throw std::system_error(ENOMEM, std::generic_category(), "grt: no memory for a processor");
@@ -154,8 +157,7 @@ void make_procs(unsigned n) {
   for (unsigned i = n_made.load(std::memory_order_relaxed); i < n; i++) {
     P* p = map_one<P>();
     M* m = map_one<M>();
-    m->seen = static_cast<M::sighting*>(std::calloc(procs_max, sizeof(M::sighting)));
-    if (!m->seen) throw std::system_error(ENOMEM, std::generic_category(), "grt: no memory for a processor");
+    m->seen = map_one<sightings>()->of;
     p->id = m->id = i;
     p->random = i * 77777 + 88172645;
     p->m.store(m, std::memory_order_relaxed);

@@ -218,7 +218,9 @@ TEST_F(Stacks, ManyParked_AllWokenAndMemoryReused) {
         if (procs() <= 8) { EXPECT_LT(mappings() - maps_before, 100); }
 #endif
       } else {
+#if !defined(GRT_TEST_SLOW) // shadow memory is not ours
         EXPECT_LT(now, first + first / 20) << "memory is reused";
+#endif
       }
       gate.close();
       gone.wait();
