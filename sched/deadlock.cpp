@@ -36,12 +36,18 @@ bool deadlock_possible() noexcept {
 }
 
 void deadlock_check(bool still_asleep) noexcept {
-  static unsigned seen; // the leader's alone
-  if (!still_asleep || sleeping_ms() < n_procs.load(std::memory_order_relaxed) || timers_next() != wheel::never || !every_thread_waits_here()) {
-    seen = 0;
+  static std::uint64_t since, wakes; // the leader's alone; a new leader begins anew, since it was awake in between
+  if (!still_asleep || sleeping_ms() < n_made.load(std::memory_order_relaxed) || injected.n.load(std::memory_order_relaxed) || timers_next() != wheel::never || !every_thread_waits_here()) {
+    since = 0;
     return;
   }
-  if (++seen < 2) return;
+  std::uint64_t now = now_ns(), epoch = wake_epoch();
+  if (!since || epoch != wakes) {
+    since = now;
+    wakes = epoch;
+    return;
+  }
+  if (now - since < 100'000'000) return;
   text_out t(2);
   t.str("grt: fatal: all goroutines are asleep - deadlock!\n\n");
   for (G* g = slab_begin(); g < slab_end(); g++) {

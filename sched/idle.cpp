@@ -31,6 +31,8 @@ struct {
   spin_lock lock;
   M* list[procs_max];
   unsigned n = 0;
+  unsigned retired = 0; // asleep because procs shrank, not in the list
+  std::uint64_t left = 0; // sleepers that have left the list, ever
   bool watcher = false;
   M* leader = nullptr;
   std::atomic<std::uint64_t> sleeps_until{0}; // the leader's time-out, ns; never: a new timer must not trust it
@@ -50,6 +52,7 @@ M* pop_sleeper() noexcept {
   if (idle.list[at] == idle.leader && idle.n > 1) at--;
   M* m = idle.list[at];
   idle.list[at] = idle.list[--idle.n];
+  idle.left++;
   if (m == idle.leader) idle.leader = nullptr; // then the list is empty
   return m;
 }
@@ -89,7 +92,7 @@ void resign(bool chain) noexcept {
 
 bool somebody_runs() noexcept {
   spin_guard hold(idle.lock);
-  return idle.n + 1 < n_procs.load(std::memory_order_relaxed);
+  return idle.n + idle.retired + 1 < n_made.load(std::memory_order_relaxed);
 }
 
 bool anything(M* m) noexcept {
@@ -108,6 +111,7 @@ bool withdraw(M* m) noexcept {
     M** at = std::find(idle.list, end, m);
     if (at == end) return false;
     *at = idle.list[--idle.n];
+    idle.left++;
     if (idle.leader == m) {
       idle.leader = heir = idle.n ? idle.list[idle.n - 1] : nullptr; // W2
       idle.sleeps_until.store(0, std::memory_order_relaxed);
@@ -188,9 +192,14 @@ void sleep(M* m) noexcept {
 }
 } // namespace
 
+std::uint64_t wake_epoch() noexcept {
+  spin_guard hold(idle.lock);
+  return idle.left;
+}
+
 unsigned sleeping_ms() noexcept {
   spin_guard hold(idle.lock);
-  return idle.n;
+  return idle.n + idle.retired;
 }
 
 GRT_NOINLINE void wake_watcher() noexcept {
@@ -207,6 +216,11 @@ void timer_added(std::uint64_t when) noexcept {
   futex_wake(&idle.leader->asleep);
 }
 
+static void count_retired(int by) noexcept {
+  spin_guard hold(idle.lock);
+  idle.retired += static_cast<unsigned>(by);
+}
+
 // A retired P keeps its M, asleep, until procs grows again; what it had goes to everybody.
 static void retire(M* m) noexcept {
   P* p = m->p;
@@ -219,7 +233,9 @@ static void retire(M* m) noexcept {
     notify();
     m->asleep.exchange(deep, std::memory_order_seq_cst); // [RETIRE-1] then look; set_procs stores the number, then wakes
     if (p->id < n_procs.load(std::memory_order_relaxed)) break;
+    count_retired(1);
     futex_wait(&m->asleep, deep);
+    count_retired(-1);
     deny(m);
   }
   m->asleep.store(awake, std::memory_order_relaxed);

@@ -63,6 +63,7 @@ bool timer_cancel(timer_node* n) noexcept {
     wheel* w = n->owner.load(std::memory_order_acquire); // [OWNER-1]
     if (!w) return false;
     spin_guard hold(w->lock);
+    san::acquire(n);
     if (n->owner.load(std::memory_order_acquire) == w) return w->remove(n); // [OWNER-1] else it moved with its P's retirement
   }
 }

@@ -12,6 +12,7 @@ void timers_run(M* m) noexcept;             // inside: fires what is due on ever
 void timers_move(P* from, P* to) noexcept;
 bool deadlock_possible() noexcept;          // something is blocked at all
 void deadlock_check(bool still_asleep) noexcept; // every M sleeps and no timer is set; reports at the second time in a row
-unsigned sleeping_ms() noexcept;
+unsigned sleeping_ms() noexcept;            // in the idle list, or retired
+std::uint64_t wake_epoch() noexcept;        // grows whenever a sleeper leaves the list
 
 } // namespace grt

@@ -84,6 +84,7 @@ void wheel::advance(std::uint64_t now_ns, G** out) noexcept {
       armed--;
       san::acquire(n);
       G* g = n->fire(n);
+      san::release(n); // to timer_cancel
       if (g) {
         g->link = nullptr;
         *out = g;
