@@ -40,7 +40,23 @@ void __tsan_set_fiber_name(void* fiber, const char* name);
 }
 #endif
 
+#if __has_include(<valgrind/valgrind.h>) && !GRT_SANITIZED
+#include <valgrind/valgrind.h>
+#define GRT_VALGRIND 1
+#else
+#define GRT_VALGRIND 0
+#endif
+
 namespace grt::san {
+
+/// Asked while starting. Without Valgrind's header at build time the answer is no, and a run under it finds little address space.
+inline bool on_valgrind() noexcept {
+#if GRT_VALGRIND
+  return RUNNING_ON_VALGRIND;
+#else
+  return false;
+#endif
+}
 
 inline void release([[maybe_unused]] void* p) noexcept {
 #if GRT_TSAN

@@ -38,7 +38,7 @@ std::size_t carve(std::size_t n, char*& first) noexcept {
 
 bool slab_start() noexcept {
   void* p = MAP_FAILED;
-  std::size_t n = std::size_t{16} << 30;
+  std::size_t n = std::max(stack::most_reserved() / 256, 4 * slab_bytes); // 256 bytes here for some 300 KB there
   for (; n > 2 * slab_bytes; n /= 2)
     if ((p = mmap(nullptr, n, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)) != MAP_FAILED) break;
   if (p == MAP_FAILED) return false;

@@ -39,6 +39,7 @@ spin_lock lock;
 std::atomic<guard_kind> kind{guard_kind::canary};
 long budget = -1;
 int pidfd = -1;
+std::size_t most = 0; // bytes reserved for the default class; a quarter for each other one
 
 char* top_of(const arena& a, std::size_t i) { return a.base + (i + 1) * a.stride - 64 * (i % 16) - 16; }
 char* window_of(const arena& a, const char* top) { return a.base + static_cast<std::size_t>(top - a.base) / a.stride * a.stride; }
@@ -60,6 +61,17 @@ bool refuses_access(char* p) {
   close(fds[0]);
   close(fds[1]);
   return refused;
+}
+
+// Where a huge reservation hurts: an emulator keeps tables for it. An advice that no kernel knows is EINVAL; qemu-user says 0.
+std::size_t reserve_limit() {
+  if (GRT_TSAN) return std::size_t{1} << 40;
+  if (san::on_valgrind()) return std::size_t{16} << 30;
+  char* p = static_cast<char*>(map(page, PROT_NONE));
+  if (p == MAP_FAILED) return 0;
+  bool emulated = madvise(p, page, 0x7ffff) == 0;
+  munmap(p, page);
+  return std::size_t{emulated ? 8u : 4096u} << 30;
 }
 
 bool probe_madvise() {
@@ -188,8 +200,8 @@ void start(const config& c) {
   if (c.guard >= 0) k = static_cast<guard_kind>(c.guard);
   budget = c.mprotect_budget >= 0 ? c.mprotect_budget : k == guard_kind::madvise ? -1 : read_budget();
   kind.store(k, std::memory_order_relaxed);
-  std::size_t bytes = GRT_TSAN ? std::size_t{1} << 40 : std::size_t{4} << 40;
-  if (!reserve(arenas[default_class], stack_max_least << default_class, bytes))
+  most = reserve_limit();
+  if (!reserve(arenas[default_class], stack_max_least << default_class, most))
     throw std::system_error(ENOMEM, std::generic_category(), "grt: no address space for stacks");
 }
 
@@ -236,7 +248,7 @@ char* get_sized(std::size_t stack_max) noexcept {
   std::size_t c = class_of(stack_max);
   arena& a = arenas[c];
   spin_guard hold(lock);
-  if (!a.base && !reserve(a, stack_max, std::size_t{256} << 30)) return nullptr;
+  if (!a.base && !reserve(a, stack_max, std::min(most / 4, std::size_t{256} << 30))) return nullptr;
   if (a.pooled) return a.pool[--a.pooled];
   std::size_t held_back = c == default_class ? credits + slack : 0;
   if (!open(a, std::max(a.carved, held_back) + 1)) return nullptr;
@@ -276,6 +288,8 @@ bool canary_intact(const char* top) noexcept {
   return words[0] != canary_value ? words[canary_words - 1] != canary_value // a guarded window has no canary: all or nothing
                                   : std::all_of(words, words + canary_words, [](std::uint64_t v) { return v == canary_value; });
 }
+
+std::size_t most_reserved() noexcept { return most; }
 
 counts read_counts() noexcept { return {arenas[default_class].carved, credits}; }
 

@@ -63,6 +63,8 @@ struct counts {
   std::size_t opened, credits;
 };
 counts read_counts() noexcept;
+/// How much address space may be reserved at once here; valid after start.
+std::size_t most_reserved() noexcept;
 
 /// Per OS thread: an alternate signal stack for the overflow report.
 void install_altstack() noexcept;

@@ -195,8 +195,8 @@ TEST_F(Stacks, ManyParked_AllWokenAndMemoryReused) {
     std::fclose(f);
     return rss + pte;
   };
-  long before = memory_kb(), first = 0;
-  int maps_before = mappings();
+  [[maybe_unused]] long before = memory_kb(), first = 0;
+  [[maybe_unused]] int maps_before = mappings();
   for (int round = 0; round < 2; round++)
     run([&] {
       chan<void> gate;

@@ -1,0 +1,147 @@
+/* arch/aarch64/switch.S - the hand-over, as arch/x86_64/switch.S tells it step by step. AAPCS64.
+ *
+ * void grt_switch(M* m /x0/, G* self /x1/, G* to /x2/, uintptr_t release /x3/)
+ *
+ * The frame, 160 bytes from the saved sp upwards:
+ *   sp+0x00 x29 x30   sp+0x10 x19 x20 ... sp+0x50 x27 x28   sp+0x60 d8 d9 ... sp+0x90 d14 d15
+ * Not saved: FPCR and FPSR (attr::fp_env), tpidr_el0 (the M's), SVE state beyond d8-d15 (caller-saved), the signal mask.
+ * Weak memory: the lock's release and `in = 0` are stlr, so that the saved sp and everything done inside the bracket are seen before them. */
+#include "arch/offsets.h"
+#include "arch/aarch64/asm.h"
+
+GRT_FUNC_BEGIN(grt_switch)
+        ldr     x9, [x0, #GRT_M_EH]
+        ldr     x10, [x9]
+        ldr     w11, [x9, #8]
+        orr     x12, x10, x11
+        cbnz    x12, .Lsave_eh
+.Lsave: ldr     x4, [x2, #GRT_G_SP]
+        str     x2, [x0, #GRT_M_G]
+        .cfi_remember_state
+        sub     sp, sp, #160
+        .cfi_adjust_cfa_offset 160
+        stp     x29, x30, [sp]
+        .cfi_rel_offset x29, 0
+        .cfi_rel_offset x30, 8
+        stp     x19, x20, [sp, #16]
+        .cfi_rel_offset x19, 16
+        .cfi_rel_offset x20, 24
+        stp     x21, x22, [sp, #32]
+        .cfi_rel_offset x21, 32
+        .cfi_rel_offset x22, 40
+        stp     x23, x24, [sp, #48]
+        .cfi_rel_offset x23, 48
+        .cfi_rel_offset x24, 56
+        stp     x25, x26, [sp, #64]
+        .cfi_rel_offset x25, 64
+        .cfi_rel_offset x26, 72
+        stp     x27, x28, [sp, #80]
+        .cfi_rel_offset x27, 80
+        .cfi_rel_offset x28, 88
+        stp     d8, d9, [sp, #96]
+        .cfi_rel_offset d8, 96
+        .cfi_rel_offset d9, 104
+        stp     d10, d11, [sp, #112]
+        .cfi_rel_offset d10, 112
+        .cfi_rel_offset d11, 120
+        stp     d12, d13, [sp, #128]
+        .cfi_rel_offset d12, 128
+        .cfi_rel_offset d13, 136
+        stp     d14, d15, [sp, #144]
+        .cfi_rel_offset d14, 144
+        .cfi_rel_offset d15, 152
+        mov     x9, sp
+        str     x9, [x1, #GRT_G_SP]
+        cbz     x4, .Lfresh
+        mov     sp, x4
+        tbnz    x3, #0, .Lcommit
+        stlr    wzr, [x3]
+.Lloaded:
+        ldr     w9, [x2, #GRT_G_FLAGS]
+        tbnz    w9, #0, .Lload_eh
+.Lload: ldp     x19, x20, [sp, #16]
+        ldp     x21, x22, [sp, #32]
+        ldp     x23, x24, [sp, #48]
+        ldp     x25, x26, [sp, #64]
+        ldp     x27, x28, [sp, #80]
+        ldp     d8, d9, [sp, #96]
+        ldp     d10, d11, [sp, #112]
+        ldp     d12, d13, [sp, #128]
+        ldp     d14, d15, [sp, #144]
+        ldp     x29, x30, [sp]
+        stlr    wzr, [x0]               /* GRT_M_IN is 0 */
+        /* the registers hold what the frame holds, so the rules above stay right until sp moves */
+        add     sp, sp, #160
+        .cfi_restore_state
+        ret
+
+        .cfi_remember_state
+        .cfi_adjust_cfa_offset 160      /* the rules of the saved frame again */
+        .cfi_rel_offset x29, 0
+        .cfi_rel_offset x30, 8
+        .cfi_rel_offset x19, 16
+        .cfi_rel_offset x20, 24
+        .cfi_rel_offset x21, 32
+        .cfi_rel_offset x22, 40
+        .cfi_rel_offset x23, 48
+        .cfi_rel_offset x24, 56
+        .cfi_rel_offset x25, 64
+        .cfi_rel_offset x26, 72
+        .cfi_rel_offset x27, 80
+        .cfi_rel_offset x28, 88
+        .cfi_rel_offset d8, 96
+        .cfi_rel_offset d9, 104
+        .cfi_rel_offset d10, 112
+        .cfi_rel_offset d11, 120
+        .cfi_rel_offset d12, 128
+        .cfi_rel_offset d13, 136
+        .cfi_rel_offset d14, 144
+        .cfi_rel_offset d15, 152
+.Lcommit: /* x19 and x20 are free: the frame to be restored holds their values */
+        mov     x19, x0
+        mov     x20, x2
+        mov     x0, x3
+        bl      grt_commit
+        mov     x0, x19
+        mov     x2, x20
+        b       .Lloaded
+.Lload_eh:
+        ldr     x10, [x0, #GRT_M_EH]
+        ldr     x11, [x2, #GRT_G_EH]
+        str     x11, [x10]
+        ldr     w11, [x2, #GRT_G_EH+8]
+        str     w11, [x10, #8]
+        and     w9, w9, #~GRT_G_FLAG_EH
+        str     w9, [x2, #GRT_G_FLAGS]
+        b       .Lload
+.Lfresh:
+        mov     x20, x3
+        ldr     x0, [x0, #GRT_M_P]
+        mov     x1, x2
+        bl      grt_bind                /* (P*, G*) -> top of the window */
+        mov     x1, x0
+        mov     x0, x20
+        b       grt_start
+        .cfi_restore_state
+.Lsave_eh: /* nothing is saved yet */
+        str     x10, [x1, #GRT_G_EH]
+        str     w11, [x1, #GRT_G_EH+8]
+        ldr     w12, [x1, #GRT_G_FLAGS]
+        orr     w12, w12, #GRT_G_FLAG_EH
+        str     w12, [x1, #GRT_G_FLAGS]
+        str     xzr, [x9]
+        str     wzr, [x9, #8]
+        b       .Lsave
+GRT_FUNC_END(grt_switch)
+
+/* The first frame. x1: top of the stack, x0: release. Unwinding ends here: no return address, frame pointer zero. */
+GRT_FUNC_BEGIN(grt_start)
+        .cfi_undefined x30
+        mov     sp, x1
+        mov     x29, xzr
+        mov     x30, xzr
+        bl      grt_gmain
+        brk     #1
+GRT_FUNC_END(grt_start)
+
+GRT_NOTES
