@@ -10,6 +10,7 @@
 
 #include "base/check.hpp"
 #include "sched/foreign.hpp"
+#include "sched/pin.hpp"
 #include "sched/sched.hpp"
 #include "sched/slab.hpp"
 #include "sched/timers.hpp"
@@ -26,7 +27,7 @@ bool every_thread_waits_here() noexcept {
   if (!d) return false;
   while (dirent* e = readdir(d)) threads += e->d_name[0] != '.';
   closedir(d);
-  return threads == blocked + n_made.load(std::memory_order_relaxed);
+  return threads == blocked + n_made.load(std::memory_order_relaxed) + keepers();
 }
 } // namespace
 

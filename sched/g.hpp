@@ -41,9 +41,8 @@ enum class g_kind : std::uint8_t { free, prepared, goroutine, foreign, system };
 struct g_ext {
   char name[48] = {};
   std::size_t stack_max = 0; // not 0: the window is of this class and goes back to it
-  M* pinned_to = nullptr;
+  M* keeper = nullptr;       // pinned: the M it runs on
   unsigned pins = 0;
-  bool pin_at_start = false;
   int tid = 0; // foreign: its thread
 };
 

@@ -6,6 +6,7 @@
 #include <sched.h>
 
 #include "sched/hooks.hpp"
+#include "sched/pin.hpp"
 #include "sched/sched.hpp"
 
 namespace grt {
@@ -46,6 +47,16 @@ static GRT_NOINLINE void set_attr(G* g, const attr& a) {
       ext->stack_max = n;
     }
   }
+  if (a.pinned) {
+    try {
+      ext->keeper = keeper_make();
+    } catch (...) {
+      if (ext->stack_max) stack::put_sized(g->stk);
+      throw;
+    }
+    ext->pins = 1;
+    g->pinned = true;
+  }
   g->ext = ext.release();
 }
 
@@ -67,6 +78,7 @@ void* spawn_begin(void (*run)(void*), const void* site, unsigned line, const att
   g->flags = 0;
   g->kind = g_kind::prepared;
   g->reason = wait_reason::none;
+  g->pinned = false;
   g->run = run;
   g->site = site;
   g->line = line;
@@ -106,6 +118,7 @@ void spawn_abort(void* closure) noexcept {
   G* g = g_of_closure(closure);
   if (g->ext) {
     if (g->ext->stack_max) stack::put_sized(g->stk);
+    if (g->ext->keeper) keeper_drop(g->ext->keeper);
     delete g->ext;
     g->ext = nullptr;
   }

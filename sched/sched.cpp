@@ -17,9 +17,14 @@ void check_canary(G* g) noexcept {
 }
 
 // Inside. What runs after the current goroutine gives way.
-GRT_INLINE G* pick_or_g0(M* m, P* p) noexcept {
+GRT_INLINE G* pick_or_g0(M* m, P* p, G* self) noexcept {
+  if (GRT_UNLIKELY(self->pinned)) return m->g0p;
   G* n = pick(p);
   if (GRT_UNLIKELY(!n)) return m->g0p;
+  if (GRT_UNLIKELY(n->pinned)) {
+    m->lend = n;
+    return m->g0p;
+  }
   if (GRT_UNLIKELY(!n->sp && !n->stk && !stack::has(p->stacks))) { // a window must be made: not under the caller's lock
     if (!p->fresh.push(n)) inject_inside(n);
     return m->g0p;
@@ -72,7 +77,7 @@ GRT_NOINLINE void park(G* self, std::uintptr_t release, wait_reason why) noexcep
   if (GRT_UNLIKELY(hooks.load(std::memory_order_relaxed))) check_canary(self);
   self->reason = why;
   enter(m);
-  G* n = pick_or_g0(m, m->p);
+  G* n = pick_or_g0(m, m->p, self);
   record_switch(m, self, n, trace::kind::park, static_cast<std::uint32_t>(why));
   switch_to(m, self, n, release);
   san::acquire(self);
@@ -132,7 +137,7 @@ static GRT_NOINLINE void yield_slow(M* m) noexcept {
   P* p = m->p;
   G* s = m->g;
   push_ready(p, s);
-  G* n = pick_or_g0(m, p);
+  G* n = pick_or_g0(m, p, s);
   if (n == s) { // alone: polling hides that this P is idle, so look for work now and then
     if ((++p->empty & 63) == 0) {
       if (n_made.load(std::memory_order_relaxed) > 1) hunt(m);
@@ -151,16 +156,16 @@ GRT_NOINLINE void yield_here(M* m) noexcept {
   ring& r = p->ready;
   std::uint32_t h = r.head, t = r.tail;
   bool slow = (reinterpret_cast<std::uintptr_t>(p->next) | (p->fresh.tail ^ p->fresh.head)) || h == t;
-  if (GRT_UNLIKELY(slow || ((p->tick + 1) & 63) == 0 || hooks.load(std::memory_order_relaxed))) return yield_slow(m);
+  if (GRT_UNLIKELY(slow || s->pinned || ((p->tick + 1) & 63) == 0 || hooks.load(std::memory_order_relaxed))) return yield_slow(m);
   p->tick++;
   prefetch_ahead(r);
   G* n = r.slots[h & r.mask];
   r.head = h + 1;
   r.slots[t & r.mask] = s;
   r.tail = t + 1;
-  if (GRT_UNLIKELY(!n->sp)) { // fresh and taken over by a thief: its window may have to be made
+  if (GRT_UNLIKELY(!n->sp || n->pinned)) { // fresh and taken over by a thief: its window may have to be made
     r.tail = t;
-    if (!p->fresh.push(n)) inject_inside(n);
+    if (!(n->sp ? r : p->fresh).push(n)) inject_inside(n);
     return yield_slow(m);
   }
   switch_to(m, s, n, no_lock(m));
@@ -204,7 +209,7 @@ void grt_gmain(std::uintptr_t release) {
     m = me();
     g = m->g;
     if (GRT_UNLIKELY(hooks.load(std::memory_order_relaxed))) check_canary(g);
-    bool sized = false;
+    bool sized = false, pinned = g->pinned;
     if (GRT_UNLIKELY(g->ext != nullptr)) {
       sized = g->ext->stack_max != 0;
       delete g->ext;
@@ -218,7 +223,12 @@ void grt_gmain(std::uintptr_t release) {
     record(m, trace::kind::exit, g->id);
     char* stk = g->stk;
     g_free(p, g);
-    G* n = pick(p);
+    G* n = pinned ? nullptr : pick(p);
+    if (GRT_UNLIKELY(pinned)) m->fate = keeper_fate::ends;
+    if (GRT_UNLIKELY(n && n->pinned)) {
+      m->lend = n;
+      n = nullptr;
+    }
 #if !GRT_SANITIZED
     if (GRT_LIKELY(n && !n->sp && !n->stk && !sized)) { // the window goes to the next one without a switch
       n->stk = stk;

@@ -49,6 +49,7 @@ struct alignas(128) P {
 };
 
 enum class lost_state : std::uint32_t { free, ask, grant, take };
+enum class keeper_fate : std::uint8_t { keeps, spare, ends }; // what becomes of a keeper once its P is back (pin.cpp)
 
 struct alignas(128) M {
   std::uint32_t in = 1;
@@ -76,6 +77,10 @@ struct alignas(128) M {
   char *stack_low = nullptr, *stack_high = nullptr; // of g0
   sighting* seen = nullptr;             // procs_max of them, made with the M
   void* dead_fiber = nullptr;           // TSan: destroyed by the next switch
+  G* lend = nullptr;                    // a pinned goroutine for g0 to run on its keeper; keeper: the goroutine of this turn
+  M* lender = nullptr;                  // keeper: whose P it holds
+  keeper_fate fate{};
+  std::atomic<std::uint32_t> turn{0};   // [LEND-1] futex word of lender and keeper
 };
 static_assert(offsetof(M, in) == GRT_M_IN && offsetof(M, g) == GRT_M_G && offsetof(M, p) == GRT_M_P && offsetof(M, eh) == GRT_M_EH);
 

@@ -14,11 +14,13 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 #include <system_error>
 #include <typeinfo>
 
 #include "base/futex.hpp"
 #include "sched/hooks.hpp"
+#include "sched/pin.hpp"
 #include "sched/sched.hpp"
 #include "sched/slab.hpp"
 #include "sched/timers.hpp"
@@ -33,7 +35,7 @@ std::atomic<P*> all_p[procs_max];
 std::atomic<unsigned> n_procs{0}, n_made{0};
 
 namespace {
-std::atomic<bool> started{false};
+std::atomic<bool> started{false}, exiting{false};
 spin_lock starting; // held over thread creation: only starters and set_procs take it
 std::terminate_handler terminate_before;
 
@@ -111,6 +113,7 @@ void describe(int fd, const char* top) {
 
 // exit() has begun: every M but the caller's stops at its next bracket.
 void at_exit() {
+  exiting.store(true, std::memory_order_relaxed);
   M* mine = me();
   for (unsigned i = 0, n = n_made.load(std::memory_order_relaxed); i < n; i++) {
     M* m = all_p[i].load(std::memory_order_relaxed)->m.load(std::memory_order_relaxed);
@@ -118,8 +121,9 @@ void at_exit() {
   }
 }
 
-void* thread_main(void* arg) {
-  M* m = static_cast<M*>(arg);
+} // namespace
+
+void thread_enter(M* m) noexcept {
   grt_tls_m = m;
   m->eh = reinterpret_cast<exception_state*>(abi::__cxa_get_globals()); // once per thread, so its const attribute does no harm
   prctl(PR_SET_TIMERSLACK, 1);
@@ -137,6 +141,16 @@ void* thread_main(void* arg) {
 #if GRT_TSAN
   m->g0.san = __tsan_get_current_fiber();
 #endif
+}
+
+namespace {
+[[noreturn]] void pause_for_good() noexcept {
+  for (;;) ::pause();
+}
+
+void* thread_main(void* arg) {
+  M* m = static_cast<M*>(arg);
+  thread_enter(m);
   mloop(m);
   return nullptr;
 }
@@ -148,41 +162,51 @@ struct sightings {
 template <class T> T* map_one() {
   void* p = mmap(nullptr, sizeof(T), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (p == MAP_FAILED) throw std::system_error(ENOMEM, std::generic_category(), "grt: no memory for a processor");
+  san::root_region(p, sizeof(T));
   return new (p) T;
 }
+} // namespace
+
+M* m_make(unsigned id) {
+  M* m = map_one<M>();
+  m->id = id;
+  m->g = m->g0p = &m->g0;
+  m->g0.kind = m->dead.kind = g_kind::system;
+  m->g0.sp = reinterpret_cast<void*>(1); // not fresh
+  return m;
+}
+
+int thread_start(void* (*main)(void*), M* m) noexcept {
+  sigset_t all, old;
+  sigfillset(&all); // signals go to the program's own threads
+  for (int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL}) sigdelset(&all, fault);
+  pthread_sigmask(SIG_SETMASK, &all, &old);
+  pthread_t t;
+  int error = pthread_create(&t, nullptr, main, m);
+  pthread_sigmask(SIG_SETMASK, &old, nullptr);
+  if (!error) pthread_detach(t);
+  return error;
+}
+
+namespace {
 
 // Under `starting`. Ps are never unmade.
 void make_procs(unsigned n) {
   stack::set_slack(std::size_t{n} * 256 + 512);
   for (unsigned i = n_made.load(std::memory_order_relaxed); i < n; i++) {
     P* p = map_one<P>();
-    M* m = map_one<M>();
+    M* m = m_make(i);
     m->seen = map_one<sightings>()->of;
-    p->id = m->id = i;
+    p->id = i;
     p->random = i * 77777 + 88172645;
     p->m.store(m, std::memory_order_relaxed);
     m->p = p;
-    m->g = m->g0p = &m->g0;
-    m->g0.kind = m->dead.kind = g_kind::system;
-    m->g0.sp = reinterpret_cast<void*>(1); // not fresh
     all_p[i].store(p, std::memory_order_relaxed);
     n_made.store(i + 1, std::memory_order_release); // [PROCS-1] all_p below is set
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old); // signals go to the program's own threads
-    sigdelset(&all, SIGSEGV);
-    sigdelset(&all, SIGBUS);
-    sigdelset(&all, SIGFPE);
-    sigdelset(&all, SIGILL);
-    pthread_sigmask(SIG_SETMASK, &all, nullptr);
-    pthread_t t;
-    int error = pthread_create(&t, nullptr, thread_main, m);
-    pthread_sigmask(SIG_SETMASK, &old, nullptr);
-    if (error) {
+    if (int error = thread_start(thread_main, m)) {
       n_made.store(i, std::memory_order_relaxed);
       throw std::system_error(error, std::generic_category(), "grt: cannot start a thread");
     }
-    pthread_detach(t);
   }
 }
 
@@ -234,18 +258,28 @@ void start(const options& asked) {
 
 void start_runtime() { detail::start({}); }
 
+// g0 never leaves its thread: m is still right.
+void back_on_g0(M* m) noexcept {
+  enter(m);
+  if (char* top = m->late.top) {
+    if (m->late.sized) stack::put_sized(top);
+    else stack::put(m->p->stacks, top);
+    m->late = {};
+  }
+}
+
 // g0: look, switch, look again. Always inside, but for the moment in which the switch has cleared `in`.
 void mloop(M* m) noexcept {
   for (;;) {
-    G* g = search(m);
+    G* g = m->lend ? std::exchange(m->lend, nullptr) : search(m);
+    if (GRT_UNLIKELY(exiting.load(std::memory_order_relaxed))) pause_for_good();
+    if (GRT_UNLIKELY(g->pinned)) {
+      lend(m, g);
+      continue;
+    }
     record(m, trace::kind::run, g->id);
     switch_to(m, &m->g0, g, no_lock(m));
-    enter(m); // g0 never leaves its thread: m is still right
-    if (char* top = m->late.top) {
-      if (m->late.sized) stack::put_sized(top);
-      else stack::put(m->p->stacks, top);
-      m->late = {};
-    }
+    back_on_g0(m);
   }
 }
 

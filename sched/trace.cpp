@@ -18,7 +18,7 @@ struct track {
   trace::event* events;
   std::uint64_t n;
 };
-spin_lock lock; // start and stop; and the foreign threads' track
+spin_lock lock; // start and stop; and the track of foreign threads and keepers
 track tracks[procs_max + 1];
 std::size_t capacity;
 std::uint64_t begin_ns;
@@ -29,9 +29,9 @@ void put(track& t, trace::kind what, std::uint32_t p, std::uint64_t g, std::uint
 } // namespace
 
 GRT_NOINLINE void record_slow(M* m, trace::kind what, std::uint64_t g, std::uint64_t other, std::uint32_t arg) noexcept {
-  if (m) return put(tracks[m->id], what, m->p->id, g, other, arg);
+  if (m && m->id < procs_max) return put(tracks[m->id], what, m->p->id, g, other, arg);
   spin_guard hold(lock);
-  put(tracks[procs_max], what, trace::no_processor, g, other, arg);
+  put(tracks[procs_max], what, m ? m->p->id : trace::no_processor, g, other, arg);
 }
 
 namespace trace {

@@ -19,9 +19,11 @@ namespace grt {
 struct G;
 
 /// What a goroutine is started with. `name` is copied (47 bytes). `stack_max`: bytes, 64 KB to 8 MB, 0 is the default.
+/// `pinned`: it starts on a thread of its own, as if its first statement were this_goroutine::pin().
 struct attr {
   std::string_view name{};
   std::size_t stack_max = 0;
+  bool pinned = false;
 };
 
 namespace detail {
@@ -115,6 +117,11 @@ namespace this_goroutine {
 std::uint64_t id() noexcept; ///< 0 outside a goroutine; never reused
 std::string_view name();
 void set_name(std::string_view); ///< the first 47 bytes; nothing outside a goroutine
+/// From here to the matching unpin() the goroutine runs on one thread, which runs nothing else: for thread-local state, OpenGL, setns(2), a
+/// library that wants its own thread. Nests. Each turn costs two futex wakes. One that ends pinned ends its thread. false outside a goroutine.
+/// @throws std::system_error no thread. Go: runtime.LockOSThread.
+bool pin();
+void unpin(); ///< Go: runtime.UnlockOSThread; nothing where nothing is pinned
 stack_bounds stack() noexcept;   ///< the reserved range; {} outside a goroutine
 } // namespace this_goroutine
 

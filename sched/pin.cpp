@@ -1,0 +1,152 @@
+// sched/pin.cpp - goroutines that own their thread.
+//
+// A pinned goroutine runs on one M of its own, its keeper, which has no P. Whoever picks it lends its P and sleeps until it comes back:
+//
+//   lender, on g0, inside                         keeper, on g0, inside
+//   keeper->p = P, keeper->lend = g               waits for turn != 0
+//   P->m = keeper                                 turn = 0; switches to g: the bracket is the keeper's, thieves ask the keeper
+//   turn of the keeper = 1, wake     [LEND-1]     g parked, yielded, unpinned or ended: back on g0, inside
+//   waits for its own turn != 0                   P->m = lender; turn of the lender = 1, wake     [LEND-1]
+//
+// So `procs` still bounds what runs, a pinned goroutine costs two futex wakes a turn as in Go, and a P always comes home. A thief that read
+// P->m too early finds an M that is inside for good (lender) or whose p is another one (keeper): both refuse, see take() in steal.cpp.
+// On a keeper, nothing but its goroutine ever runs: every way out of it goes to the keeper's g0.
+// A goroutine that ends pinned takes its thread with it (Go does the same: its state may be anything); one that unpins gives it to the next pin.
+// Rejected: a P of its own for each pinned goroutine (more would run than procs allows).
+#include <new>
+#include <pthread.h>
+#include <utility>
+#include <system_error>
+
+#include <grt/go.hpp>
+
+#include "base/futex.hpp"
+#include "sched/hooks.hpp"
+#include "sched/pin.hpp"
+#include "sched/sched.hpp"
+
+namespace grt {
+namespace {
+spin_lock lock;
+M* spare;     // keepers without a goroutine, linked by lender
+M* retired;   // the same without a thread: slots for new ones, as a thief may still look at them
+std::atomic<unsigned> n_keepers{0};
+
+void await(M* m) noexcept {
+  while (!m->turn.load(std::memory_order_acquire)) futex_wait(&m->turn, 0); // [LEND-1]
+  m->turn.store(0, std::memory_order_relaxed);
+}
+void give_turn(M* m) noexcept {
+  m->turn.store(1, std::memory_order_release); // [LEND-1]
+  futex_wake(&m->turn);
+}
+
+void* keeper_main(void* arg) {
+  M* m = static_cast<M*>(arg);
+  thread_enter(m);
+  for (;;) {
+    await(m);
+    G* g = std::exchange(m->lend, nullptr);
+    record(m, trace::kind::run, g->id);
+    switch_to(m, &m->g0, g, no_lock(m));
+    back_on_g0(m);
+    deny(m);
+    M* lender = m->lender;
+    P* p = m->p;
+    keeper_fate fate = std::exchange(m->fate, keeper_fate::keeps);
+    p->m.store(lender, std::memory_order_release);
+    if (fate == keeper_fate::keeps) {
+      give_turn(lender);
+      continue;
+    }
+    if (fate == keeper_fate::ends) n_keepers.fetch_sub(1, std::memory_order_relaxed);
+    {
+      spin_guard hold(lock);
+      M*& list = fate == keeper_fate::spare ? spare : retired;
+      m->lender = list;
+      list = m;
+    }
+    give_turn(lender);
+    if (fate == keeper_fate::ends) return nullptr; // the slot may be in use again already
+  }
+}
+} // namespace
+
+unsigned keepers() noexcept { return n_keepers.load(std::memory_order_relaxed); }
+
+M* keeper_make() {
+  M* m;
+  bool has_thread = true;
+  {
+    spin_guard hold(lock);
+    if ((m = spare)) spare = m->lender;
+    else if (has_thread = false; (m = retired)) retired = m->lender;
+  }
+  if (has_thread) return m;
+  if (!m) m = m_make(procs_max);
+  m->in = 1;
+  m->lend = nullptr;
+  n_keepers.fetch_add(1, std::memory_order_relaxed);
+  if (int error = thread_start(keeper_main, m)) {
+    n_keepers.fetch_sub(1, std::memory_order_relaxed);
+    spin_guard hold(lock);
+    m->lender = retired;
+    retired = m;
+    throw std::system_error(error, std::generic_category(), "grt: no thread for a pinned goroutine");
+  }
+  return m;
+}
+
+void keeper_drop(M* m) noexcept {
+  spin_guard hold(lock);
+  m->lender = spare;
+  spare = m;
+}
+
+void lend(M* m, G* g) noexcept {
+  M* keeper = g->ext->keeper;
+  keeper->p = m->p;
+  keeper->lend = g;
+  keeper->lender = m;
+  m->p->m.store(keeper, std::memory_order_release);
+  give_turn(keeper);
+  await(m);
+  deny(m);
+}
+
+namespace this_goroutine {
+bool pin() {
+  M* m = me();
+  if (!m) return false;
+  G* g = m->g;
+  if (!g->ext) g->ext = new g_ext;
+  if (g->ext->pins++) return true;
+  try {
+    g->ext->keeper = keeper_make();
+  } catch (...) {
+    g->ext->pins--;
+    throw;
+  }
+  g->pinned = true;
+  m = me();
+  enter(m);
+  m->lend = g; // its g0 lends the processor as soon as our registers are saved
+  record(m, trace::kind::yield, g->id);
+  switch_to(m, g, m->g0p, no_lock(m));
+  return true;
+}
+
+void unpin() {
+  M* m = me();
+  if (!m || !m->g->pinned || --m->g->ext->pins) return;
+  G* g = m->g;
+  g->pinned = false;
+  g->ext->keeper = nullptr;
+  m->fate = keeper_fate::spare;
+  enter(m);
+  push_ready(m->p, g);
+  record(m, trace::kind::yield, g->id);
+  switch_to(m, g, m->g0p, no_lock(m));
+}
+} // namespace this_goroutine
+} // namespace grt
