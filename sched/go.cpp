@@ -114,6 +114,18 @@ void spawn_commit(void* closure) noexcept {
   leave(m);
 }
 
+// On g0, inside, under a wheel's lock.
+G* spawn_fire(void* closure) noexcept {
+  G* g = g_of_closure(closure);
+  M* m = me();
+  P* p = m->p;
+  g->kind = g_kind::goroutine;
+  g->birth = p->tick;
+  p->spawned.store(p->spawned.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  record(m, trace::kind::spawn, g->id);
+  return g;
+}
+
 void spawn_abort(void* closure) noexcept {
   G* g = g_of_closure(closure);
   if (g->ext) {

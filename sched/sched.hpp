@@ -197,7 +197,7 @@ G* g_alloc_anywhere() noexcept;   // outside, any thread
 void g_free_anywhere(G* g) noexcept;
 P* timer_home() noexcept;         // whose wheel a new timer of this thread goes to
 std::uint64_t now_ns() noexcept;  // CLOCK_MONOTONIC
-/// Under `wheel.lock` -> still held. Wakes the M that sleeps for timers if `when` is earlier than what it sleeps for.
+/// After an insert, with or without the wheel's lock. Wakes the M that sleeps for timers if `when` is earlier than what it sleeps for.
 void timer_added(std::uint64_t when_ns) noexcept;
 bool timer_cancel(timer_node* n) noexcept; // synchronous: n's fire is not running on return. true: it was armed
 void start_runtime();             // idempotent, thread-safe; throws std::system_error

@@ -5,6 +5,7 @@
 
 #include "sched/hooks.hpp"
 #include "sched/sched.hpp"
+#include "sched/timed.hpp"
 
 namespace grt {
 
@@ -66,6 +67,35 @@ bool timer_cancel(timer_node* n) noexcept {
     san::acquire(n);
     if (n->owner.load(std::memory_order_acquire) == w) return w->remove(n); // [OWNER-1] else it moved with its P's retirement
   }
+}
+
+static G* on_expiry(timer_node* n) {
+  auto* t = static_cast<timed_wait*>(n);
+  spin_guard hold(*t->lock);
+  san::acquire(&t->lock->word);
+  G* g = nullptr;
+  if (t->g->ok == ok_waiting) {
+    g = t->g;
+    t->queue->remove(&g->w);
+    g->ok = ok_expired;
+    if (t->count) t->count->fetch_sub(1, std::memory_order_relaxed);
+  } else {
+    t->expired = true;
+  }
+  san::release(&t->lock->word);
+  return g;
+}
+
+void timed_wait::arm(std::int64_t ns) noexcept {
+  fire = on_expiry;
+  g->ok = 0;
+  std::uint64_t now = now_ns(), when = now + static_cast<std::uint64_t>(ns);
+  wheel& w = timer_home()->timers;
+  {
+    spin_guard hold(w.lock);
+    w.insert(this, when, now);
+  }
+  timer_added(when);
 }
 
 P* timer_home() noexcept {

@@ -7,6 +7,7 @@
 #include <stdexcept>
 
 #include "sched/sched.hpp"
+#include "sched/timed.hpp"
 
 namespace grt {
 namespace {
@@ -20,14 +21,20 @@ bool may_spin() noexcept {
 }
 } // namespace
 
-GRT_NOINLINE void mutex::lock_slow() {
+GRT_NOINLINE bool mutex::lock_slow(std::int64_t timeout_ns) {
   std::uint64_t since = 0;
+  timed_wait timed;
+  auto end = [&](bool locked) {
+    if (timed.g) timed.cancel();
+    return locked;
+  };
   for (int spins = 0;;) {
     std::uint32_t s = state_.load(std::memory_order_relaxed);
     if (!(s & locked) && (!(s & starving) || since)) {
-      if (state_.compare_exchange_weak(s, s | locked, std::memory_order_acquire, std::memory_order_relaxed)) return; // [MUTEX-1]
+      if (state_.compare_exchange_weak(s, s | locked, std::memory_order_acquire, std::memory_order_relaxed)) return end(true); // [MUTEX-1]
       continue;
     }
+    if (timeout_ns == 0) return false;
     if (!(s & starving) && spins < 4 && may_spin()) {
       for (int i = 0; i < 30; i++) arch::relax();
       spins++;
@@ -35,17 +42,29 @@ GRT_NOINLINE void mutex::lock_slow() {
     }
     G* g = self();
     if (!since) since = now_ns();
+    if (timeout_ns > 0 && !timed.g) {
+      timed.g = g;
+      timed.lock = &queue_lock_;
+      timed.queue = &queue_;
+      timed.arm(timeout_ns);
+    }
     std::uint32_t want = queued | (now_ns() - since > starve_ns ? starving : 0);
     queue_lock_.lock();
     queue_lock_.tsan_acquire();
+    if (timed.expired) {
+      queue_lock_.tsan_release();
+      queue_lock_.unlock();
+      return end(false);
+    }
     s = state_.fetch_or(want, std::memory_order_acq_rel); // [MUTEX-1] from here an unlock comes by queue_lock_
     if (!(s & locked)) {                                  // it was unlocked meanwhile
       if (queue_.empty()) state_.fetch_and(~(queued | starving), std::memory_order_relaxed);
+      queue_lock_.tsan_release();
       queue_lock_.unlock();
       continue;
     }
     g->w.sel = nullptr;
-    g->ok = 0;
+    g->ok = ok_waiting;
     queue_.push(&g->w);
     if (want & starving) { // who has waited longest stands first
       queue_.remove(&g->w);
@@ -56,7 +75,9 @@ GRT_NOINLINE void mutex::lock_slow() {
     }
     queue_lock_.tsan_release();
     park(g, release_of(&queue_lock_), wait_reason::mutex);
-    if (g->ok) return; // handed over, still locked
+    // An expired waiter may leave `queued` or `starving` set over an empty queue: one slow unlock clears them.
+    if (g->ok == ok_expired) return end(false);
+    if (g->ok) return end(true); // handed over, still locked
     spins = 0;
   }
 }
@@ -115,6 +136,7 @@ GRT_NOINLINE void wait_group::add(int n) {
   detail::waiter* list = nullptr;
   if (static_cast<std::int64_t>(s >> 32) + n == 0) {
     list = queue_.head;
+    for (detail::waiter* w = list; w; w = w->next) g_of(w)->ok = 0;
     queue_ = {};
     state_.fetch_sub(static_cast<std::uint32_t>(s), std::memory_order_relaxed);
   }
@@ -126,28 +148,42 @@ GRT_NOINLINE void wait_group::add(int n) {
   }
 }
 
-void wait_group::wait() {
+bool wait_group::wait_ns(std::int64_t timeout_ns) {
   if (!(state_.load(std::memory_order_acquire) >> 32)) { // [WG-1]
     // The last add may still be on its way out of lock_ for other waiters: wait for it, so that we may be destroyed.
     if (GRT_UNLIKELY(__atomic_load_n(&lock_.word, __ATOMIC_ACQUIRE))) { // [SPIN-1]
       lock_.lock();
       lock_.unlock();
     }
-    return;
+    return true;
   }
+  if (timeout_ns == 0) return false;
   G* g = self();
+  timed_wait timed;
+  if (timeout_ns > 0) {
+    timed.g = g;
+    timed.lock = &lock_;
+    timed.queue = &queue_;
+    timed.count = &state_;
+    timed.arm(timeout_ns);
+  }
   lock_.lock();
   lock_.tsan_acquire();
   std::uint64_t s = state_.fetch_add(1, std::memory_order_acq_rel); // [WG-1] from here a fall to zero goes by lock_
-  if (!(s >> 32)) {
+  if (!(s >> 32) || timed.expired) {
     state_.fetch_sub(1, std::memory_order_relaxed);
+    lock_.tsan_release();
     lock_.unlock();
-    return;
+  } else {
+    g->w.sel = nullptr;
+    g->ok = ok_waiting;
+    queue_.push(&g->w);
+    lock_.tsan_release();
+    park(g, release_of(&lock_), wait_reason::wait_group);
+    s = g->ok == ok_expired ? s : 0;
   }
-  g->w.sel = nullptr;
-  queue_.push(&g->w);
-  lock_.tsan_release();
-  park(g, release_of(&lock_), wait_reason::wait_group);
+  if (timed.g) timed.cancel();
+  return !(s >> 32);
 }
 
 void wait_group::destroyed_waited() noexcept { fatal("a grt::wait_group is destroyed while it is waited on"); }

@@ -28,12 +28,19 @@ inline constexpr nil_t nil{0}; ///< chan<T> c = grt::nil: send and receive block
 
 enum class recv_result { ok, empty, closed };
 
+template <class T> class recv_chan;
+
 namespace detail {
 inline constexpr std::size_t chan_max_capacity = 0x7fffffff, chan_max_bytes = std::size_t{1} << 40;
 
 template <class T> inline constexpr elem_ops ops_of = {
     sizeof(T), alignof(T), [](void* to, void* from) noexcept { ::new (to) T(std::move(*static_cast<T*>(from))); },
     [](void* p) noexcept { static_cast<T*>(p)->~T(); }};
+
+template <class T> constexpr const elem_ops* ops_for() noexcept {
+  if constexpr (std::is_void_v<T>) return nullptr;
+  else return &ops_of<T>;
+}
 
 template <class T> struct raw { // storage for one received value
   union {
@@ -57,8 +64,6 @@ public:
   std::size_t capacity() const noexcept { return c_ ? c_->capacity : 0; }
   bool closed() const noexcept { return chan_closed(c_); }
 
-protected:
-  explicit handle(chan_core* c) noexcept : c_(c) {}
   handle(const handle& o) noexcept : c_(o.c_) { chan_ref(c_); }
   handle(handle&& o) noexcept : c_(std::exchange(o.c_, nullptr)) {}
   handle& operator=(handle o) noexcept {
@@ -66,11 +71,16 @@ protected:
     return *this;
   }
   ~handle() { chan_unref(c_); }
+
+protected:
+  explicit handle(chan_core* c) noexcept : c_(c) {}
   chan_core* c_;
   friend struct access;
 };
 struct access {
   static chan_core* core(const handle& h) noexcept { return h.c_; }
+  static chan_core* shared(const handle& h) noexcept { return chan_ref(h.c_), h.c_; }
+  template <class T> static recv_chan<T> recv_of(chan_core* c) noexcept { return chan_ref(c), recv_chan<T>(c); }
 };
 
 template <class T> struct sender_ops {
@@ -160,71 +170,105 @@ template <class T, class Out> recv_result try_receive(chan_core* c, Out& out) {
 }
 } // namespace detail
 
+namespace detail {
+/// The sending half of a handle's members; B is what it adds them to.
+template <class T, class B> class send_side : public B {
+public:
+  using B::B;
+  /// Sends, waiting for a receiver or for room. FIFO among senders. @throws channel_error closed, also while waiting. Go: ch <- v.
+  void send(T value) const { sender_ops<T>::send(this->c_, std::move(value)); }
+  /// false: would have to wait; then an rvalue is untouched. @throws channel_error closed. Go: select with default.
+  bool try_send(const T& v) const {
+    T copy(v);
+    return sender_ops<T>::try_send(this->c_, copy);
+  }
+  bool try_send(T&& v) const { return sender_ops<T>::try_send(this->c_, v); }
+  /// Wakes all who wait here. @throws channel_error closed already, or nil. Go: close(ch).
+  void close() const { chan_close(this->c_); }
+};
+template <class B> class send_side<void, B> : public B {
+public:
+  using B::B;
+  void send() const {
+    if (!this->c_) chan_nil_block(true);
+    chan_lock(this->c_);
+    if (chan_send_locked(this->c_, nullptr, true) != outcome::ok) throw_closed("grt: send on closed channel");
+  }
+  bool try_send() const {
+    if (!this->c_) return false;
+    chan_lock(this->c_);
+    outcome o = chan_send_locked(this->c_, nullptr, false);
+    if (o == outcome::closed) throw_closed("grt: send on closed channel");
+    return o == outcome::ok;
+  }
+  void close() const { chan_close(this->c_); }
+};
+
+/// The receiving half.
+template <class T, class B> class recv_side : public B {
+public:
+  using B::B;
+  /// Receives, waiting until there is a value or the channel is closed. nullopt: closed and drained. Go: v, ok := <-ch.
+  std::optional<T> recv() const { return receive<T>(this->c_); }
+  recv_result try_recv(T& out) const { return try_receive<T>(this->c_, out); }
+  recv_result try_recv(std::optional<T>& out) const { return try_receive<T>(this->c_, out); }
+  /// for (T& v : ch): until closed and drained. Go: for v := range ch.
+  iterator<T> begin() const { return iterator<T>(this->c_); }
+  sentinel end() const { return {}; }
+};
+template <class B> class recv_side<void, B> : public B {
+public:
+  using B::B;
+  /// false: closed and drained.
+  bool recv() const {
+    if (!this->c_) chan_nil_block(false);
+    chan_lock(this->c_);
+    return chan_recv_locked(this->c_, nullptr, true) == outcome::ok;
+  }
+  recv_result try_recv() const {
+    if (!this->c_ || looks_empty(this->c_)) return recv_result::empty;
+    chan_lock(this->c_);
+    outcome o = chan_recv_locked(this->c_, nullptr, false);
+    return o == outcome::ok ? recv_result::ok : o == outcome::closed ? recv_result::closed : recv_result::empty;
+  }
+};
+} // namespace detail
+
 /// A typed queue between goroutines and threads: a shared handle, cheap to copy. Unbuffered unless a capacity is given. Waiters are served in
-/// order; a value for a waiting receiver goes straight to it. Go: chan T.
-template <class T> class chan : public detail::handle {
-  static_assert(std::is_nothrow_move_constructible_v<T>, "grt::chan<T>: T must be nothrow move constructible; send a std::unique_ptr<T>");
-  static_assert(std::is_nothrow_destructible_v<T>, "grt::chan<T>: T must be nothrow destructible; send a std::unique_ptr<T>");
+/// order; a value for a waiting receiver goes straight to it. chan<void> carries signals: send(), and recv() -> bool. Go: chan T.
+template <class T> class chan : public detail::send_side<T, detail::recv_side<T, detail::handle>> {
+  using base = detail::send_side<T, detail::recv_side<T, detail::handle>>;
+  template <class U> static constexpr bool fits = std::is_void_v<U> || (std::is_nothrow_move_constructible_v<U> && std::is_nothrow_destructible_v<U>);
+  static_assert(fits<T>, "grt::chan<T>: T must be nothrow move constructible and nothrow destructible; send a std::unique_ptr<T>");
 
 public:
   static constexpr std::size_t max_capacity = detail::chan_max_capacity;
   chan() : chan(0) {}
   /// @throws std::length_error too large; std::bad_alloc.
-  explicit chan(std::size_t capacity) : handle(detail::chan_make(capacity, &detail::ops_of<T>)) {}
-  chan(nil_t) noexcept : handle(nullptr) {}
-
-  /// Sends, waiting for a receiver or for room. FIFO among senders. @throws channel_error closed, also while waiting. Go: ch <- v.
-  void send(T value) const { detail::sender_ops<T>::send(c_, std::move(value)); }
-  /// Receives, waiting until there is a value or the channel is closed. nullopt: closed and drained. Go: v, ok := <-ch.
-  std::optional<T> recv() const { return detail::receive<T>(c_); }
-  /// false: would have to wait; then an rvalue is untouched. @throws channel_error closed. Go: select with default.
-  bool try_send(const T& v) const {
-    T copy(v);
-    return detail::sender_ops<T>::try_send(c_, copy);
-  }
-  bool try_send(T&& v) const { return detail::sender_ops<T>::try_send(c_, v); }
-  recv_result try_recv(T& out) const { return detail::try_receive<T>(c_, out); }
-  recv_result try_recv(std::optional<T>& out) const { return detail::try_receive<T>(c_, out); }
-  /// Wakes all who wait here. @throws channel_error closed already, or nil. Go: close(ch).
-  void close() const { detail::chan_close(c_); }
-  /// for (T& v : ch): until closed and drained. Go: for v := range ch.
-  detail::iterator<T> begin() const { return detail::iterator<T>(c_); }
-  detail::sentinel end() const { return {}; }
+  explicit chan(std::size_t capacity) : base(detail::chan_make(capacity, detail::ops_for<T>())) {}
+  chan(nil_t) noexcept : base(nullptr) {}
 };
 
-/// Signals without a value. Go: chan struct{}.
-template <> class chan<void> : public detail::handle {
-public:
-  static constexpr std::size_t max_capacity = detail::chan_max_capacity;
-  chan() : chan(0) {}
-  explicit chan(std::size_t capacity) : handle(detail::chan_make(capacity, nullptr)) {}
-  chan(nil_t) noexcept : handle(nullptr) {}
+/// What may only be received from. Go: <-chan T.
+template <class T> class recv_chan : public detail::recv_side<T, detail::handle> {
+  using base = detail::recv_side<T, detail::handle>;
 
-  void send() const {
-    if (!c_) detail::chan_nil_block(true);
-    detail::chan_lock(c_);
-    if (detail::chan_send_locked(c_, nullptr, true) != detail::outcome::ok) detail::throw_closed("grt: send on closed channel");
-  }
-  /// false: closed and drained.
-  bool recv() const {
-    if (!c_) detail::chan_nil_block(false);
-    detail::chan_lock(c_);
-    return detail::chan_recv_locked(c_, nullptr, true) == detail::outcome::ok;
-  }
-  bool try_send() const {
-    if (!c_) return false;
-    detail::chan_lock(c_);
-    detail::outcome o = detail::chan_send_locked(c_, nullptr, false);
-    if (o == detail::outcome::closed) detail::throw_closed("grt: send on closed channel");
-    return o == detail::outcome::ok;
-  }
-  recv_result try_recv() const {
-    if (!c_ || detail::looks_empty(c_)) return recv_result::empty;
-    detail::chan_lock(c_);
-    detail::outcome o = detail::chan_recv_locked(c_, nullptr, false);
-    return o == detail::outcome::ok ? recv_result::ok : o == detail::outcome::closed ? recv_result::closed : recv_result::empty;
-  }
-  void close() const { detail::chan_close(c_); }
+public:
+  recv_chan(const chan<T>& c) noexcept : base(detail::access::shared(c)) {}
+  recv_chan(nil_t) noexcept : base(nullptr) {}
+
+private:
+  explicit recv_chan(detail::chan_core* c) noexcept : base(c) {} // takes over a reference
+  friend struct detail::access;
+};
+
+/// What may only be sent to and closed. Go: chan<- T.
+template <class T> class send_chan : public detail::send_side<T, detail::handle> {
+  using base = detail::send_side<T, detail::handle>;
+
+public:
+  send_chan(const chan<T>& c) noexcept : base(detail::access::shared(c)) {}
+  send_chan(nil_t) noexcept : base(nullptr) {}
 };
 
 } // namespace grt

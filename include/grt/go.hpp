@@ -32,6 +32,7 @@ inline constexpr std::size_t closure_bytes = 120;
 void* spawn_begin(void (*run)(void*), const void* site, unsigned line, const attr* a); // -> storage for the closure
 void spawn_commit(void* closure) noexcept;
 void spawn_abort(void* closure) noexcept;
+G* spawn_fire(void* closure) noexcept; // by a timer: counts it as started and returns it to be made runnable
 
 template <class T> void run_closure(void* p) {
   T* f = static_cast<T*>(p);

@@ -106,22 +106,22 @@ template <class C> void fire(C& c, bool ok) {
 }
 } // namespace detail
 
-template <class T> detail::recv_case<T, detail::no_handler> on_recv(const chan<T>& c) { return {detail::access::core(c), {}}; }
-template <class T, class F>
+template <class T, class B> detail::recv_case<T, detail::no_handler> on_recv(const detail::recv_side<T, B>& c) { return {detail::access::core(c), {}}; }
+template <class T, class B, class F>
   requires(!std::is_same_v<std::decay_t<F>, std::optional<T>>)
-detail::recv_case<T, std::decay_t<F>> on_recv(const chan<T>& c, F&& f) {
+detail::recv_case<T, std::decay_t<F>> on_recv(const detail::recv_side<T, B>& c, F&& f) {
   return {detail::access::core(c), std::forward<F>(f)};
 }
-template <class T> detail::recv_case<T, detail::store_to<T>> on_recv(const chan<T>& c, std::optional<T>& out) {
+template <class T, class B> detail::recv_case<T, detail::store_to<T>> on_recv(const detail::recv_side<T, B>& c, std::optional<T>& out) {
   return {detail::access::core(c), detail::store_to<T>{&out}};
 }
-template <class T, class V, class F = detail::no_handler>
+template <class T, class B, class V, class F = detail::no_handler>
   requires(!std::is_void_v<T> && std::is_convertible_v<V, T>)
-auto on_send(const chan<T>& c, V&& v, F f = {}) {
+auto on_send(const detail::send_side<T, B>& c, V&& v, F f = {}) {
   using held = std::conditional_t<std::is_same_v<V, T>, T&&, T>; // an rvalue of the very type is moved from only if it fires
   return detail::send_case<T, held, F>(detail::access::core(c), std::forward<V>(v), std::move(f));
 }
-template <class F = detail::no_handler> detail::send_case<void, void, F> on_send(const chan<void>& c, F f = {}) {
+template <class B, class F = detail::no_handler> detail::send_case<void, void, F> on_send(const detail::send_side<void, B>& c, F f = {}) {
   return {detail::access::core(c), std::move(f)};
 }
 template <class R, class Period, class F = detail::no_handler> detail::timeout_case<F> on_timeout(std::chrono::duration<R, Period> d, F f = {}) {

@@ -1,18 +1,20 @@
 // grt/sync.hpp - mutex and wait_group.
 #pragma once
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <utility>
 
 #include <grt/detail/spin.hpp>
 #include <grt/detail/waiter.hpp>
 #include <grt/go.hpp>
+#include <grt/time.hpp>
 
 namespace grt {
 
 /// Mutual exclusion between goroutines and threads alike; a waiting goroutine parks. Uncontended: one locked instruction each way.
 /// A newcomer may overtake a waiter, until one has waited 1 ms: then the lock is handed over in order. Any goroutine may unlock. BasicLockable,
-/// Lockable. Whoever holds the lock may unlock and destroy it at once if nobody else will use it. Go: sync.Mutex.
+/// Lockable, TimedLockable. Whoever holds the lock may unlock and destroy it at once if nobody else will use it. Go: sync.Mutex.
 ///
 /// state_  bit 0 locked.   bit 1 somebody is queued: stale 1 costs one slow unlock, stale 0 would lose a wake and cannot be (set under queue_lock_
 ///         while bit 0 is seen set; cleared under it when the queue is empty).   bit 2 starving: unlock hands over, newcomers queue.
@@ -29,7 +31,7 @@ public:
   void lock() {
     std::uint32_t free = 0;
     // [MUTEX-1]
-    if (GRT_DETAIL_UNLIKELY(!state_.compare_exchange_strong(free, locked, std::memory_order_acquire, std::memory_order_relaxed))) lock_slow();
+    if (GRT_DETAIL_UNLIKELY(!state_.compare_exchange_strong(free, locked, std::memory_order_acquire, std::memory_order_relaxed))) lock_slow(-1);
   }
   bool try_lock() noexcept {
     std::uint32_t s = state_.load(std::memory_order_relaxed);
@@ -37,6 +39,9 @@ public:
       if (state_.compare_exchange_weak(s, s | locked, std::memory_order_acquire, std::memory_order_relaxed)) return true; // [MUTEX-1]
     return false;
   }
+  /// Waits at most d; false: not locked. TimedLockable.
+  template <class R, class P> bool try_lock_for(std::chrono::duration<R, P> d) { return try_lock() || lock_slow(detail::ns_of(d)); }
+  template <class C, class D> bool try_lock_until(std::chrono::time_point<C, D> t) { return try_lock_for(t - C::now()); }
   /// Unlocking an unlocked mutex is fatal, with a report.
   void unlock() noexcept {
     std::uint32_t s = locked;
@@ -46,7 +51,7 @@ public:
 
 private:
   static constexpr std::uint32_t locked = 1, queued = 2, starving = 4;
-  void lock_slow();
+  bool lock_slow(std::int64_t timeout_ns); // negative: none
   void unlock_slow() noexcept;
   [[noreturn]] static void destroyed_locked() noexcept;
 
@@ -77,22 +82,32 @@ public:
     add(-1);
   }
   /// Parks until the count is zero.
-  void wait();
+  void wait() { wait_ns(-1); }
+  /// Parks until the count is zero, at most d. false: it is not.
+  template <class R, class P> bool wait_for(std::chrono::duration<R, P> d) { return wait_ns(detail::ns_of(d)); }
   /// add(1), and done() when f has returned. @throws as grt::go; the count is then as before.
-  template <class F> void go(F&& f) {
+  template <class F> void go(F&& f, const char* file = __builtin_FILE(), unsigned line = __builtin_LINE()) {
+    start(nullptr, std::forward<F>(f), file, line);
+  }
+  template <class F> void go(const attr& a, F&& f, const char* file = __builtin_FILE(), unsigned line = __builtin_LINE()) {
+    start(&a, std::forward<F>(f), file, line);
+  }
+
+private:
+  template <class F> void start(const attr* a, F&& f, const char* file, unsigned line) {
     add(1);
+    auto body = [this, f = std::forward<F>(f)]() mutable {
+      f();
+      done();
+    };
     try {
-      grt::go([this, f = std::forward<F>(f)]() mutable {
-        f();
-        done();
-      });
+      detail::spawn<decltype(body)>(file, line, a, std::move(body));
     } catch (...) {
       done();
       throw;
     }
   }
-
-private:
+  bool wait_ns(std::int64_t timeout_ns);
   static constexpr std::uint64_t one = std::uint64_t{1} << 32;
   [[noreturn]] static void destroyed_waited() noexcept;
 

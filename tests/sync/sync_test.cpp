@@ -104,4 +104,90 @@ TEST_F(WaitGroup, ManyWaiters) {
     EXPECT_EQ(through, 1000);
   });
 }
+
+TEST_F(Mutex, TryLockFor_TimesOut_ThenSucceeds) {
+  run([] {
+    mutex m;
+    m.lock();
+    auto begin = std::chrono::steady_clock::now();
+    EXPECT_FALSE(m.try_lock_for(std::chrono::milliseconds(2)));
+    EXPECT_GE(std::chrono::steady_clock::now() - begin, std::chrono::milliseconds(2));
+    EXPECT_FALSE(m.try_lock_for(std::chrono::seconds(-1)));
+    EXPECT_FALSE(m.try_lock_until(std::chrono::system_clock::now() + std::chrono::milliseconds(1)));
+    wait_group w;
+    w.go([&] {
+      EXPECT_TRUE(m.try_lock_for(std::chrono::seconds(50)));
+      m.unlock();
+    });
+    yield();
+    m.unlock();
+    w.wait();
+    EXPECT_TRUE(m.try_lock());
+    m.unlock();
+  });
+}
+
+TEST_F(Mutex, TimedAndPlainLockersMixed_LoseNoUnlock) {
+  run([] {
+    mutex m;
+    wait_group w;
+    long inside = 0, expected = 0;
+    std::atomic<long> got{0};
+    for (int k = 0; k < 12; k++)
+      w.go([&, k] {
+        for (int i = 0; i < scaled(1500); i++) {
+          if (k % 2) {
+            m.lock();
+          } else if (!m.try_lock_for(std::chrono::microseconds(1 + i % 40))) {
+            continue;
+          }
+          got++;
+          inside++;
+          if (i % 8 == 0) yield();
+          m.unlock();
+        }
+      });
+    w.wait();
+    m.lock();
+    expected = got;
+    EXPECT_EQ(inside, expected);
+    m.unlock();
+  });
+}
+
+TEST_F(WaitGroup, WaitFor) {
+  run([] {
+    wait_group w;
+    EXPECT_TRUE(w.wait_for(std::chrono::milliseconds(1)));
+    w.add(1);
+    EXPECT_FALSE(w.wait_for(std::chrono::milliseconds(1)));
+    EXPECT_FALSE(w.wait_for(std::chrono::milliseconds(0)));
+    grt::go([&] { w.done(); });
+    EXPECT_TRUE(w.wait_for(std::chrono::seconds(50)));
+  });
+}
+
+TEST_F(WaitGroup, WaitFor_AgainstDone_MayDestroyAtOnce) {
+  run([] {
+    for (int i = 0; i < scaled(5000); i++) {
+      auto w = std::make_shared<wait_group>();
+      w->add(1);
+      grt::go([w] {
+        yield();
+        w->done();
+      });
+      bool a = w->wait_for(std::chrono::microseconds(i % 4));
+      if (!a) w->wait();
+    }
+  });
+}
+
+TEST_F(WaitGroup, GoWithAttributes) {
+  run([] {
+    wait_group w;
+    w.go(attr{.name = "worker"}, [] { EXPECT_EQ(this_goroutine::name(), "worker"); });
+    EXPECT_THROW(w.go(attr{.stack_max = 1}, [] {}), std::invalid_argument);
+    w.wait();
+  });
+}
 } // namespace

@@ -1,0 +1,186 @@
+// chan/timer.cpp - timers that send or spawn.
+//
+// A timer_core is a node of a wheel, counted: one reference for each handle, one while armed. Who may touch what:
+//   lock                  arming and stopping; held over a wheel's lock and a channel's (order: lock, wheel, channel)
+//   the wheel's lock      g, period and the armed reference while it fires; timer_cancel is synchronous, so a stop sees all or nothing of it
+// fire runs on g0 inside the bracket: it allocates and frees nothing. The reference it drops may be the last one: such a core goes to `dead`
+// and is freed by the next one that is made. [REAP-1] after_func takes its goroutine's slot while arming; firing passes the armed reference to it.
+#include <grt/go.hpp>
+#include <grt/time.hpp>
+
+#include <atomic>
+#include <memory>
+#include <stdexcept>
+#include <system_error>
+
+#include "chan/select.hpp"
+#include "sched/sched.hpp"
+
+namespace grt::detail {
+
+struct alignas(16) timer_core : timer_node {
+  std::atomic<std::uint32_t> refs{1};
+  spin_lock lock;
+  chan_core* c = nullptr;    // or: a function
+  void* goroutine = nullptr; // its next goroutine, prepared
+  std::int64_t period = 0;
+  void (*run)(void*) = nullptr;
+  void (*destroy)(void*) = nullptr;
+  timer_core* dead_next = nullptr;
+
+  void* function() noexcept { return this + 1; }
+};
+
+namespace {
+std::atomic<timer_core*> dead{nullptr};
+
+void timer_free(timer_core* t) noexcept {
+  san::acquire(t);
+  if (t->goroutine) spawn_abort(t->goroutine);
+  if (t->destroy) t->destroy(t->function());
+  chan_unref(t->c);
+  t->~timer_core();
+  ::operator delete(t, std::align_val_t{16});
+}
+
+timer_core* make(std::size_t tail) {
+  start_runtime();
+  if (dead.load(std::memory_order_relaxed)) {
+    timer_core* t = dead.exchange(nullptr, std::memory_order_acquire); // [REAP-1]
+    while (t) timer_free(std::exchange(t, t->dead_next));
+  }
+  void* p = ::operator new(sizeof(timer_core) + tail, std::align_val_t{16}, std::nothrow);
+  if (!p) throw std::system_error(ENOMEM, std::generic_category(), "grt: no memory for a timer");
+  return ::new (p) timer_core;
+}
+
+// Not the caller's last: that is timer_unref.
+void drop_armed(timer_core* t) noexcept {
+  san::release(t);
+  if (t->refs.fetch_sub(1, std::memory_order_acq_rel) != 1) return; // [REAP-1]
+  timer_core* head = dead.load(std::memory_order_relaxed);
+  do t->dead_next = head;
+  while (!dead.compare_exchange_weak(head, t, std::memory_order_release, std::memory_order_relaxed)); // [REAP-1]
+}
+
+G* fire_channel(timer_node* n) {
+  auto* t = static_cast<timer_core*>(n);
+  std::uint64_t now = now_ns();
+  time_point value{std::chrono::nanoseconds(now)};
+  G* woken = nullptr;
+  chan_lock(t->c);
+  put_value(t->c, &value, woken); // full: the receiver is late and misses this one
+  chan_unlock(t->c);
+  if (t->period) {
+    auto period = static_cast<std::uint64_t>(t->period);
+    std::uint64_t due = t->tick << wheel::tick_shift, next = due + period;
+    if (next <= now) next += (now - next) / period * period + period;
+    t->owner.load(std::memory_order_relaxed)->insert(t, next, now);
+  } else {
+    drop_armed(t);
+  }
+  return woken;
+}
+
+G* fire_function(timer_node* n) {
+  auto* t = static_cast<timer_core*>(n);
+  return spawn_fire(std::exchange(t->goroutine, nullptr));
+}
+
+struct call {
+  timer_core* t;
+  void operator()() {
+    t->run(t->function());
+    timer_unref(t);
+  }
+};
+
+// Takes a value nobody has received. true: there was one.
+bool drain(chan_core* c) noexcept {
+  if (!c) return false;
+  chan_lock(c);
+  bool was = c->n;
+  c->n = 0; // time_point needs no destructor, and nobody waits to send
+  chan_unlock(c);
+  return was;
+}
+
+// t->lock held.
+bool disarm(timer_core* t) noexcept {
+  bool pending = timer_cancel(t);
+  if (pending) t->refs.fetch_sub(1, std::memory_order_relaxed); // the caller has one
+  return drain(t->c) || pending;
+}
+} // namespace
+
+timer_core* timer_make(chan_core* c) {
+  timer_core* t = make(0);
+  chan_ref(c);
+  t->c = c;
+  t->fire = fire_channel;
+  return t;
+}
+
+timer_core* timer_make(std::size_t bytes, void (*run)(void*), void (*destroy)(void*), void*& storage) {
+  timer_core* t = make(bytes);
+  t->run = run;
+  t->destroy = destroy;
+  t->fire = fire_function;
+  storage = t->function();
+  return t;
+}
+
+void timer_forget_function(timer_core* t) noexcept { t->destroy = nullptr; }
+
+bool timer_set(timer_core* t, std::int64_t ns, std::int64_t period) {
+  bool pending = false;
+  for (;;) {
+    t->lock.lock();
+    t->lock.tsan_acquire();
+    pending |= disarm(t);
+    if (t->c || t->goroutine) break;
+    t->lock.tsan_release();
+    t->lock.unlock();
+    void* at = spawn_begin(run_closure<call>, reinterpret_cast<const void*>(t->run), 0, nullptr);
+    ::new (at) call{t};
+    san::release(reinterpret_cast<char*>(at) - closure_offset);
+    t->lock.lock();
+    t->lock.tsan_acquire();
+    std::swap(at, t->goroutine);
+    t->lock.tsan_release();
+    t->lock.unlock();
+    if (at) spawn_abort(at); // somebody else has set it meanwhile
+  }
+  t->period = period;
+  t->refs.fetch_add(1, std::memory_order_relaxed);
+  std::uint64_t now = now_ns(), when = now + static_cast<std::uint64_t>(ns);
+  wheel& w = timer_home()->timers; // whichever M we are on by now: the wheel has a lock of its own
+  w.lock.lock();
+  w.insert(t, when, now);
+  w.lock.unlock();
+  t->lock.tsan_release();
+  t->lock.unlock();
+  timer_added(when);
+  return pending;
+}
+
+bool timer_stop(timer_core* t) noexcept {
+  t->lock.lock();
+  t->lock.tsan_acquire();
+  bool pending = disarm(t);
+  t->lock.tsan_release();
+  t->lock.unlock();
+  return pending;
+}
+
+chan_core* timer_channel(timer_core* t) noexcept { return t->c; }
+void timer_ref(timer_core* t) noexcept { t->refs.fetch_add(1, std::memory_order_relaxed); }
+void timer_unref(timer_core* t) noexcept {
+  san::release(t);
+  if (t->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) timer_free(t); // [REAP-1] sees what every holder did
+}
+
+void throw_bad_period() { throw std::invalid_argument("grt: a ticker's period must be positive"); }
+void throw_empty_timer() { throw std::logic_error("grt: reset of an empty timer"); }
+
+} // namespace grt::detail
