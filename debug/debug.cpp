@@ -46,4 +46,11 @@ metrics read_metrics() noexcept {
   return r;
 }
 
+const char* guards() noexcept {
+  static constexpr const char* names[] = {"madvise", "mprotect", "canary"};
+  return n_made.load(std::memory_order_acquire) ? names[static_cast<int>(stack::guards())] : ""; // [PROCS-1]
+}
+
+std::size_t stack_bytes() noexcept { return stack::resident_bytes(); }
+
 } // namespace grt::debug

@@ -73,6 +73,7 @@ void* spawn_begin(void (*run)(void*), const void* site, unsigned line, const att
     g = foreign_alloc();
   }
   if (GRT_UNLIKELY(!g)) throw std::system_error(ENOMEM, std::generic_category(), "grt::go: no memory for a goroutine");
+  san::acquire(g);
   g->sp = nullptr;
   g->stk = nullptr;
   g->flags = 0;
@@ -99,7 +100,7 @@ void spawn_commit(void* closure) noexcept {
   g->kind = g_kind::goroutine;
   san::release(g);
   M* m = me();
-  record(m, trace::kind::spawn, g->id, m ? m->g->id : 0);
+  record(m, trace::kind::spawn, g->id, m ? m->g->id : 0, g->line);
   if (GRT_UNLIKELY(!m)) {
     foreign_spawned.fetch_add(1, std::memory_order_release); // [COUNT-1]
     g->birth = 0;
@@ -122,7 +123,7 @@ G* spawn_fire(void* closure) noexcept {
   g->kind = g_kind::goroutine;
   g->birth = p->tick;
   p->spawned.store(p->spawned.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-  record(m, trace::kind::spawn, g->id);
+  record(m, trace::kind::spawn, g->id, 0, g->line);
   return g;
 }
 

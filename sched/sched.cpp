@@ -217,6 +217,7 @@ void grt_gmain(std::uintptr_t release) {
       m = me();
     }
     san::release(g->stk);
+    san::release(g); // to the next one in this slot
     enter(m);
     P* p = m->p;
     p->exited.store(p->exited.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);

@@ -289,6 +289,26 @@ bool canary_intact(const char* top) noexcept {
                                   : std::all_of(words, words + canary_words, [](std::uint64_t v) { return v == canary_value; });
 }
 
+std::size_t resident_bytes() noexcept {
+  static unsigned char pages[16384]; // one look at 64 MB
+  static spin_lock looking;
+  spin_guard one(looking);
+  std::size_t resident = 0;
+  for (arena& a : arenas) {
+    std::size_t n;
+    {
+      spin_guard hold(lock);
+      n = a.carved * a.stride;
+    }
+    for (std::size_t at = 0; at < n; at += sizeof pages * page) {
+      std::size_t count = std::min(sizeof pages, (n - at) / page);
+      if (mincore(a.base + at, count * page, pages)) continue;
+      for (std::size_t i = 0; i < count; i++) resident += pages[i] & 1;
+    }
+  }
+  return resident * page;
+}
+
 std::size_t most_reserved() noexcept { return most; }
 
 counts read_counts() noexcept { return {arenas[default_class].carved, credits}; }

@@ -29,7 +29,8 @@ extern std::atomic<unsigned long long> foreign_spawned;
 /// Runs f as a goroutine and returns its result; an exception that leaves f is rethrown here. Any thread or goroutine; waits for f, not for
 /// goroutines f started. Nests and repeats. `o` counts only for the call that starts the runtime.
 /// @throws std::system_error no memory or no thread; std::invalid_argument an option out of range.
-template <class F> auto run(F&& f, const options& o = {}) -> std::invoke_result_t<F> {
+template <class F>
+auto run(F&& f, const options& o = {}, const char* file = __builtin_FILE(), unsigned line = __builtin_LINE()) -> std::invoke_result_t<F> {
   using R = std::invoke_result_t<F>;
   detail::start(o);
   wait_group done;
@@ -43,7 +44,7 @@ template <class F> auto run(F&& f, const options& o = {}) -> std::invoke_result_
         error = std::current_exception();
       }
       done.done();
-    });
+    }, file, line);
     done.wait();
     if (error) std::rethrow_exception(std::move(error));
   } else {
@@ -56,7 +57,7 @@ template <class F> auto run(F&& f, const options& o = {}) -> std::invoke_result_
         error = std::current_exception();
       }
       done.done();
-    });
+    }, file, line);
     done.wait();
     if (error) std::rethrow_exception(std::move(error));
     if constexpr (std::is_reference_v<R>) return static_cast<R>(**result);

@@ -8,7 +8,7 @@ namespace grt::trace {
 
 /// What an event says. `g` is the goroutine it is about, `other` the second party; 0 stands for a foreign thread, a timer or nobody.
 enum class kind : std::uint8_t {
-  spawn, ///< g was made by `other`
+  spawn, ///< g was made by `other`, in source line `arg` if known
   run,   ///< g begins or goes on running on processor p
   yield, ///< g gives way and stays runnable
   park,  ///< g waits; `arg` is a wait_reason

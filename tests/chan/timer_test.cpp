@@ -114,8 +114,8 @@ TEST_F(Timer, FromAForeignThread) {
 
 TEST_F(Ticker, TicksUntilStopped) {
   run([] {
-    ticker t(1ms);
     auto begin = steady_clock::now();
+    ticker t(1ms);
     for (int i = 0; i < 5; i++) EXPECT_TRUE(t.c().recv().has_value());
     EXPECT_GE(steady_clock::now() - begin, 5ms);
     t.stop();

@@ -1,0 +1,51 @@
+// A function that leaks a goroutine, and two cures: room for the late answer, or a done channel.
+#include <chrono>
+#include <cstdio>
+
+#include <grt/grt.hpp>
+
+using namespace std::chrono_literals;
+
+namespace {
+int ask(int server) {
+  grt::sleep_for(std::chrono::milliseconds(2 * server));
+  return server;
+}
+
+int first_leaky() {
+  grt::chan<int> answers; // nobody receives the second answer: its sender waits for ever
+  for (int s : {1, 2}) grt::go([=] { answers.send(ask(s)); });
+  return *answers.recv();
+}
+
+int first_buffered() {
+  grt::chan<int> answers(2); // each sender finds room
+  for (int s : {1, 2}) grt::go([=] { answers.send(ask(s)); });
+  return *answers.recv();
+}
+
+int first_done() {
+  grt::chan<int> answers;
+  grt::chan<void> done;
+  grt::defer release{[&] { done.close(); }}; // tells the late one to give up
+  for (int s : {1, 2}) {
+    grt::go([=] { grt::select(grt::on_send(answers, ask(s)), grt::on_recv(done)); });
+  }
+  return *answers.recv();
+}
+
+void report(const char* name, int (*first)()) {
+  std::size_t before = grt::goroutines();
+  int winner = first();
+  grt::sleep_for(10ms);
+  std::printf("%-9s server %d answers first, %zu goroutine(s) left behind\n", name, winner, grt::goroutines() - before);
+}
+} // namespace
+
+int main() {
+  grt::run([] {
+    report("leaky:", first_leaky);
+    report("buffered:", first_buffered);
+    report("done:", first_done);
+  });
+}
