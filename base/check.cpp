@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <unistd.h>
+#include <unwind.h>
 
 namespace grt {
 
@@ -43,6 +44,26 @@ void text_out::flush() noexcept {
     done += static_cast<std::size_t>(r);
   }
   n_ = 0;
+}
+
+extern "C" const char __executable_start, etext; // from the linker
+
+void write_backtrace(int fd) noexcept {
+  struct out {
+    int fd, depth;
+  } o{fd, 0};
+  _Unwind_Backtrace(
+      [](_Unwind_Context* c, void* arg) {
+        auto* o = static_cast<out*>(arg);
+        std::uintptr_t ip = _Unwind_GetIP(c), base = reinterpret_cast<std::uintptr_t>(&__executable_start);
+        if (!ip) return _URC_END_OF_STACK;
+        text_out t(o->fd);
+        t.str("    ").hex(ip);
+        if (ip >= base && ip < reinterpret_cast<std::uintptr_t>(&etext)) t.str("  +").hex(ip - base);
+        t.str("\n");
+        return ++o->depth < 32 ? _URC_NO_REASON : _URC_END_OF_STACK;
+      },
+      &o);
 }
 
 void fatal(const char* message) noexcept {

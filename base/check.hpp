@@ -30,6 +30,9 @@ private:
   char buf_[512];
 };
 
+/// The caller's stack, a line a frame, innermost first: address, and +offset into the executable as addr2line wants it. Signal handlers too.
+void write_backtrace(int fd) noexcept;
+
 /// Writes "grt: fatal: MESSAGE\n" to stderr and aborts. Any thread, any state, signal handlers too.
 [[noreturn]] void fatal(const char* message) noexcept;
 /// The same with a decimal number after the message.

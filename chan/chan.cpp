@@ -24,6 +24,7 @@ chan_core* chan_make(std::size_t capacity, const elem_ops* ops) {
   return c;
 }
 
+// [CHAN-1] every other holder's use came before its fetch_sub
 void chan_destroy(chan_core* c) noexcept {
   c->lock.tsan_acquire();
   std::align_val_t block{c->ops && c->ops->align > alignof(chan_core) ? c->ops->align : alignof(chan_core)};

@@ -10,7 +10,7 @@
 namespace grt {
 
 struct M;
-inline constexpr std::uint32_t hook_trace = 1, hook_canary = 2;
+inline constexpr std::uint32_t hook_trace = 1, hook_canary = 2, hook_valgrind = 4;
 extern std::atomic<std::uint32_t> hooks;
 void record_slow(M* m, trace::kind what, std::uint64_t g, std::uint64_t other, std::uint32_t arg) noexcept;
 

@@ -247,6 +247,7 @@ G* search(M* m) noexcept {
     deny(m);
     if (GRT_UNLIKELY(p->id >= n_procs.load(std::memory_order_relaxed))) retire(m);
     if (timers_due()) timers_run(m);
+    if (GRT_UNLIKELY(stack::guards() == stack::guard_kind::canary) && !(hooks.load(std::memory_order_relaxed) & hook_canary)) hooks.fetch_or(hook_canary, std::memory_order_relaxed); // since a window ago
     G* g = (p->tick & 63) == 0 ? global_pop() : nullptr;
     if (g) p->tick++;
     else if (!(g = pick(p))) g = (p->tick & 63) == 0 ? pick(p) : nullptr; // the 64th tick means look around; that was done

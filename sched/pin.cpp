@@ -54,7 +54,7 @@ void* keeper_main(void* arg) {
     M* lender = m->lender;
     P* p = m->p;
     keeper_fate fate = std::exchange(m->fate, keeper_fate::keeps);
-    p->m.store(lender, std::memory_order_release);
+    p->m.store(lender, std::memory_order_release); // [LEND-2]
     if (fate == keeper_fate::keeps) {
       give_turn(lender);
       continue;
@@ -108,7 +108,7 @@ void lend(M* m, G* g) noexcept {
   keeper->p = m->p;
   keeper->lend = g;
   keeper->lender = m;
-  m->p->m.store(keeper, std::memory_order_release);
+  m->p->m.store(keeper, std::memory_order_release); // [LEND-2] a thief that asks the keeper finds it made
   give_turn(keeper);
   await(m);
   deny(m);

@@ -180,6 +180,11 @@ __thread M* grt_tls_m __attribute__((tls_model("initial-exec")));
 
 char* grt_bind(P* p, G* g) {
   if (!g->stk) g->stk = stack::get(p->stacks);
+  if (GRT_UNLIKELY(hooks.load(std::memory_order_relaxed) & hook_valgrind)) {
+    stack::bounds v{};
+    stack::find(g->stk - 1, v);
+    san::mark_undefined(v.low, g->stk);
+  }
 #if GRT_SANITIZED
   stack::bounds b{};
   stack::find(g->stk - 1, b);

@@ -102,6 +102,7 @@ void describe(int fd, const char* top) {
     } catch (...) {
       text_out(2).str("\n");
     }
+    write_backtrace(2);
     G* g = m->g;
     if (g->line) text_out(2).str("  created at ").str(static_cast<const char*>(g->site)).str(":").dec(g->line).str("\n");
     else text_out(2).str("  created at ").hex(reinterpret_cast<std::uintptr_t>(g->site)).str("\n");
@@ -246,7 +247,8 @@ void start(const options& asked) {
   if (!slab_begin() && !slab_start()) throw std::system_error(ENOMEM, std::generic_category(), "grt: no address space for goroutines");
   calibrate();
   stack::install_overflow_handler(describe);
-  if (stack::guards() != stack::guard_kind::madvise) hooks.fetch_or(hook_canary, std::memory_order_relaxed);
+  if (stack::guards() == stack::guard_kind::canary) hooks.fetch_or(hook_canary, std::memory_order_relaxed);
+  if (san::on_valgrind()) hooks.fetch_or(hook_valgrind, std::memory_order_relaxed);
   if (!n) n = default_procs();
   n_procs.store(n, std::memory_order_relaxed);
   make_procs(n);

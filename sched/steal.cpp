@@ -84,7 +84,7 @@ static bool take(M* m, M* victim, P* vp) noexcept {
 
 static bool steal(M* m, P* vp) noexcept {
   static spin_lock pair; // `thief` and `lost` change together
-  M* victim = vp->m.load(std::memory_order_relaxed);
+  M* victim = vp->m.load(std::memory_order_acquire); // [LEND-2]
   if (!victim || victim == m || victim->lost.load(std::memory_order_relaxed) != lost_state::free) return false;
   {
     if (!pair.try_lock()) return false;

@@ -4,7 +4,6 @@
 #include <cstdlib>
 #include <sys/auxv.h>
 #include <sys/mman.h>
-#include <unwind.h>
 
 #include "base/check.hpp"
 #include "stack/windows.hpp"
@@ -14,18 +13,12 @@ namespace {
 struct sigaction before[2]; // SIGSEGV, SIGBUS
 void (*describe_owner)(int, const char*);
 
-_Unwind_Reason_Code frame(_Unwind_Context* c, void* depth) {
-  text_out(2).str("    ").hex(_Unwind_GetIP(c)).str("\n");
-  return ++*static_cast<int*>(depth) < 24 ? _URC_NO_REASON : _URC_END_OF_STACK;
-}
-
 void report(const char* fault, const bounds& b) {
   text_out(2).str("grt: fatal: ");
   describe_owner(2, fault);
   text_out(2).str("stack overflow: more than ").dec(b.stack_max).str(" bytes used (fault at ").hex(reinterpret_cast<std::uintptr_t>(fault))
       .str(")\n  raise it with grt::attr::stack_max or GRT_STACK_MAX=").dec(std::min(b.stack_max * 2, stack_max_most) >> 10).str("K\n");
-  int depth = 0;
-  _Unwind_Backtrace(frame, &depth);
+  write_backtrace(2);
   std::signal(SIGABRT, SIG_DFL);
   std::abort();
 }

@@ -30,6 +30,7 @@ struct arena {
   char* base = nullptr;
   std::size_t stride = 0, usable = 0, capacity = 0;
   std::size_t opened = 0, carved = 0; // windows, under lock
+  std::atomic<std::size_t> canaries_from{~std::size_t{0}}; // windows from here on have no guard; set once
   char** pool = nullptr;              // free windows, a NORESERVE array
   std::size_t pooled = 0;
 };
@@ -39,6 +40,7 @@ spin_lock lock;
 std::atomic<guard_kind> kind{guard_kind::canary};
 long budget = -1;
 int pidfd = -1;
+bool emulated = false; // by Valgrind
 std::size_t most = 0; // bytes reserved for the default class; a quarter for each other one
 
 char* top_of(const arena& a, std::size_t i) { return a.base + (i + 1) * a.stride - 64 * (i % 16) - 16; }
@@ -66,12 +68,12 @@ bool refuses_access(char* p) {
 // Where a huge reservation hurts: an emulator keeps tables for it. An advice that no kernel knows is EINVAL; qemu-user says 0.
 std::size_t reserve_limit() {
   if (GRT_TSAN) return std::size_t{1} << 40;
-  if (san::on_valgrind()) return std::size_t{16} << 30;
+  if ((emulated = san::on_valgrind())) return std::size_t{16} << 30;
   char* p = static_cast<char*>(map(page, PROT_NONE));
   if (p == MAP_FAILED) return 0;
-  bool emulated = madvise(p, page, 0x7ffff) == 0;
+  bool lies = madvise(p, page, 0x7ffff) == 0;
   munmap(p, page);
-  return std::size_t{emulated ? 8u : 4096u} << 30;
+  return std::size_t{lies ? 8u : 4096u} << 30;
 }
 
 bool probe_madvise() {
@@ -145,7 +147,7 @@ void guard(arena& a, std::size_t first, std::size_t n) {
   for (std::size_t i = 0; i < n; i++) v[i] = {a.base + (first + i) * a.stride, guard_bytes};
   guard_kind k = kind.load(std::memory_order_relaxed);
   if (k == guard_kind::madvise) {
-    ssize_t done = syscall(SYS_process_madvise, pidfd, v, n, madv_guard_install, 0);
+    ssize_t done = pidfd < 0 ? -1 : syscall(SYS_process_madvise, pidfd, v, n, madv_guard_install, 0);
     std::size_t i = done > 0 ? static_cast<std::size_t>(done) / guard_bytes : 0;
     while (i < n && madvise(v[i].iov_base, guard_bytes, madv_guard_install) == 0) i++;
     if (i == n) return;
@@ -160,6 +162,7 @@ void guard(arena& a, std::size_t first, std::size_t n) {
     }
     kind.store(k = guard_kind::canary, std::memory_order_relaxed);
     warn_canary();
+    if (a.canaries_from.load(std::memory_order_relaxed) > first + i) a.canaries_from.store(first + i, std::memory_order_relaxed);
     write_canary(static_cast<char*>(v[i].iov_base) + guard_bytes);
   }
 }
@@ -170,10 +173,11 @@ void carve(arena& a, std::size_t n, char** tops) {
   iovec v[64];
   for (std::size_t i = 0; i < n; i++) {
     tops[n - 1 - i] = top_of(a, a.carved + i);
+    if (emulated) san::register_stack(window_of(a, tops[n - 1 - i]) + guard_bytes, window_of(a, tops[n - 1 - i]) + a.stride);
     v[i] = {a.base + (a.carved + i + 1) * a.stride - page, page};
   }
   a.carved += n;
-  if (n > 1) syscall(SYS_process_madvise, pidfd, v, n, madv_populate_write, 0); // one call for n page faults; a kernel without it faults later
+  if (n > 1 && pidfd >= 0) syscall(SYS_process_madvise, pidfd, v, n, madv_populate_write, 0); // one call for n page faults; a kernel without it faults later
 }
 
 std::size_t class_of(std::size_t bytes) {
@@ -193,14 +197,14 @@ std::size_t round_stack_max(std::size_t bytes) {
 void start(const config& c) {
   if (arenas[default_class].base) return;
   default_class = class_of(round_stack_max(c.stack_max ? c.stack_max : 256 << 10));
-  pidfd = static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0));
+  most = reserve_limit();
+  if (!emulated) pidfd = static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0)); // Valgrind does not know the calls it serves
   if (pidfd >= 0) fcntl(pidfd, F_SETFD, FD_CLOEXEC);
   // LeakSanitizer reads every root region that /proc/self/maps calls readable, and guards made by madvise do not show there.
   guard_kind k = !GRT_ASAN && probe_madvise() ? guard_kind::madvise : guard_kind::mprotect;
   if (c.guard >= 0) k = static_cast<guard_kind>(c.guard);
   budget = c.mprotect_budget >= 0 ? c.mprotect_budget : k == guard_kind::madvise ? -1 : read_budget();
   kind.store(k, std::memory_order_relaxed);
-  most = reserve_limit();
   if (!reserve(arenas[default_class], stack_max_least << default_class, most))
     throw std::system_error(ENOMEM, std::generic_category(), "grt: no address space for stacks");
 }
@@ -282,12 +286,17 @@ bool find(const void* address, bounds& out) noexcept {
 guard_kind guards() noexcept { return kind.load(std::memory_order_relaxed); }
 
 bool canary_intact(const char* top) noexcept {
-  bounds b;
-  if (!find(top, b)) return true;
-  const auto* words = reinterpret_cast<const std::uint64_t*>(b.low);
-  return words[0] != canary_value ? words[canary_words - 1] != canary_value // a guarded window has no canary: all or nothing
-                                  : std::all_of(words, words + canary_words, [](std::uint64_t v) { return v == canary_value; });
+  for (arena& a : arenas) {
+    if (!a.base || top < a.base || top >= a.base + a.capacity * a.stride) continue;
+    char* w = window_of(a, top);
+    if (static_cast<std::size_t>(w - a.base) / a.stride < a.canaries_from.load(std::memory_order_relaxed)) return true;
+    const auto* words = reinterpret_cast<const std::uint64_t*>(w + guard_bytes);
+    return std::all_of(words, words + canary_words, [](std::uint64_t v) { return v == canary_value; });
+  }
+  return true;
 }
+
+counts read_counts() noexcept { return {arenas[default_class].carved, credits}; }
 
 std::size_t resident_bytes() noexcept {
   static unsigned char pages[16384]; // one look at 64 MB
@@ -310,7 +319,5 @@ std::size_t resident_bytes() noexcept {
 }
 
 std::size_t most_reserved() noexcept { return most; }
-
-counts read_counts() noexcept { return {arenas[default_class].carved, credits}; }
 
 } // namespace grt::stack

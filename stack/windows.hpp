@@ -56,7 +56,7 @@ struct bounds {
 /// Which window, guard included, holds this address. Async-signal-safe.
 bool find(const void* address, bounds& out) noexcept;
 guard_kind guards() noexcept;
-/// With guard_kind::canary: false means the stack has run over.
+/// false: a window without a guard has run over. Only worth asking once guards() says canary.
 bool canary_intact(const char* top) noexcept;
 
 struct counts {

@@ -4,22 +4,7 @@
 
 #include <grt/grt.hpp>
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define GRT_TEST_SLOW 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define GRT_TEST_SLOW 1
-#endif
-#endif
-
-/// Fewer rounds where each costs ten times more.
-inline int scaled(int n) {
-#ifdef GRT_TEST_SLOW
-  return n / 20 + 1;
-#else
-  return n;
-#endif
-}
+#include "tests/support/slow.hpp"
 
 class GrtTest : public testing::Test {
 protected:

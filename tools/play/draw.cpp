@@ -217,7 +217,7 @@ std::string draw(const recording& r, const style& s) {
   if (r.events.empty()) return "  nothing was recorded\n";
   picture p(r, s);
   std::string out = p.goroutines() + p.processors() + p.wakes();
-  if (r.lost) out += format("  (the record holds the last %zu events; %llu older ones did not fit)\n", r.events.size(), static_cast<unsigned long long>(r.lost));
+  if (r.lost) out += format("  drawn: the last %zu events; %llu older ones did not fit\n", r.events.size(), static_cast<unsigned long long>(r.lost));
   return out;
 }
 

@@ -1,0 +1,14 @@
+// A write past an array on a goroutine's stack, which AddressSanitizer must report.
+#include <cstdio>
+
+#include <grt/grt.hpp>
+
+int main() {
+  grt::run([] {
+    volatile char array[8];
+    volatile int eight = 8;
+    grt::yield();
+    array[eight] = 1;
+    std::puts("not found");
+  });
+}

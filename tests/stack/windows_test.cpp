@@ -1,0 +1,163 @@
+// Windows by themselves, in child processes: how a process guards is decided once.
+#include <gtest/gtest.h>
+
+#include <cerrno>
+#include <cstring>
+#include <set>
+#include <vector>
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "stack/windows.hpp"
+#include "tests/support/slow.hpp"
+
+namespace {
+using namespace grt::stack;
+using testing::ExitedWithCode;
+
+#define REQUIRE(x) \
+  if (!(x)) (dprintf(2, "line %d: %s\n", __LINE__, #x), std::_Exit(1))
+
+bool writable(char* p) {
+  int fds[2];
+  REQUIRE(pipe2(fds, O_CLOEXEC) == 0);
+  bool ok = read(fds[0], p, 0) == 0 && write(fds[1], "x", 1) == 1 && read(fds[0], p, 1) == 1;
+  close(fds[0]);
+  close(fds[1]);
+  return ok;
+}
+
+std::vector<char*> some(std::size_t n) {
+  static cache c;
+  std::vector<char*> tops;
+  REQUIRE(take_credits(n));
+  for (std::size_t i = 0; i < n; i++) tops.push_back(get(c));
+  return tops;
+}
+
+int mappings() {
+  int lines = 0;
+  FILE* f = std::fopen("/proc/self/maps", "r");
+  for (int c; (c = std::getc(f)) != EOF;) lines += c == '\n';
+  std::fclose(f);
+  return lines;
+}
+
+void check_windows(std::size_t n, bool guarded) {
+  std::set<std::size_t> colours;
+  std::set<char*> seen;
+  for (char* top : some(n)) {
+    bounds b{};
+    REQUIRE(seen.insert(top).second);
+    REQUIRE(find(top - 1, b) && b.low - b.guard == 64 << 10 && b.stack_max == 256 << 10);
+    REQUIRE(reinterpret_cast<std::uintptr_t>(top) % 16 == 0);
+    REQUIRE(b.high - top <= 1024 + 16);                                // colours
+    REQUIRE((reinterpret_cast<std::uintptr_t>(top - 1) & 4095) >= 2048); // 2 KB in the first page
+    REQUIRE(top - b.low >= 256 << 10);
+    std::size_t stride = static_cast<std::size_t>(b.high - b.guard);
+    REQUIRE(stride & (stride - 1));
+    colours.insert(static_cast<std::size_t>(b.high - top));
+    REQUIRE(writable(top - 1) && writable(b.low + 64));
+    REQUIRE(writable(b.low - 1) == !guarded && writable(b.guard) == !guarded);
+    REQUIRE(!find(b.high, b) || b.guard != top);
+  }
+  REQUIRE(colours.size() == 16);
+  bounds none{};
+  REQUIRE(!find(&colours, none));
+}
+
+TEST(StackWindows, AreGuardedColouredAndNoPowerOfTwoApart) {
+  EXPECT_EXIT((start({}), check_windows(300, guards() != guard_kind::canary), std::_Exit(0)), ExitedWithCode(0), "");
+}
+TEST(StackWindows, GuardedByMprotect) {
+  EXPECT_EXIT((start({.guard = 1}), check_windows(300, true), std::_Exit(0)), ExitedWithCode(0), "");
+}
+TEST(StackWindows, BudgetSpent_CanaryWithOneWarning) {
+  EXPECT_EXIT(
+      {
+        start({.guard = 1, .mprotect_budget = 21});
+        std::vector<char*> tops = some(200);
+        int guarded = 0;
+        for (char* t : tops) {
+          bounds b{};
+          find(t - 1, b);
+          guarded += !writable(b.low - 1);
+          REQUIRE(canary_intact(t));
+        }
+        bounds b{};
+        find(tops[150] - 1, b);
+        std::memset(b.low, 7, 1);
+        REQUIRE(!canary_intact(tops[150]) && canary_intact(tops[149]));
+        REQUIRE(guards() == guard_kind::canary);
+        std::_Exit(guarded == 10 ? 0 : 1);
+      },
+      ExitedWithCode(0), "^grt: warning: no guard pages for further stacks: [^\n]*sysctl vm.max_map_count=[0-9]+\n$");
+}
+TEST(StackWindows, ManyInFewMappings) {
+  EXPECT_EXIT(
+      {
+        start({});
+        int before = mappings();
+        some(10000);
+        std::_Exit(guards() == guard_kind::madvise ? mappings() - before > 20 : 0);
+      },
+      ExitedWithCode(0), "");
+}
+TEST(StackWindows, CacheIsLastInFirstOut_AndSpills) {
+  EXPECT_EXIT(
+      {
+        start({});
+        cache c;
+        REQUIRE(take_credits(1000));
+        char* a = get(c);
+        char* b = get(c);
+        put(c, a);
+        put(c, b);
+        REQUIRE(get(c) == b);
+        REQUIRE(get(c) == a);
+        std::vector<char*> all(1, a);
+        all.push_back(b);
+        while (all.size() < 600) all.push_back(get(c));
+        for (char* t : all) put(c, t);
+        std::set<char*> again;
+        for (int i = 0; i < 600; i++) again.insert(get(c));
+        REQUIRE(again == std::set<char*>(all.begin(), all.end())); // nothing new was made, nothing given twice
+        std::_Exit(0);
+      },
+      ExitedWithCode(0), "");
+}
+TEST(StackWindows, SizeClasses) {
+  EXPECT_EXIT(
+      {
+        start({});
+        for (std::size_t want : {64u << 10, 512u << 10, 8u << 20}) {
+          char* top = get_sized(round_stack_max(want));
+          bounds b{};
+          REQUIRE(top && find(top - 1, b) && b.stack_max == want && static_cast<std::size_t>(top - b.low) >= want);
+          REQUIRE(guards() == guard_kind::canary || !writable(b.low - 1));
+          put_sized(top);
+          REQUIRE(get_sized(want) == top);
+        }
+        std::_Exit(0);
+      },
+      ExitedWithCode(0), "");
+}
+TEST(StackWindows, SizesAreRoundedUpOrRefused) {
+  EXPECT_EXIT(
+      {
+        start({});
+        REQUIRE(round_stack_max(0) == 256 << 10 && round_stack_max(65537) == 128 << 10 && round_stack_max(8 << 20) == 8 << 20);
+        for (std::size_t bad : {std::size_t{1}, std::size_t{65535}, (std::size_t{8} << 20) + 1}) {
+          try {
+            round_stack_max(bad);
+            std::_Exit(1);
+          } catch (const std::invalid_argument& e) {
+            REQUIRE(std::strstr(e.what(), "65536 (64K) to 8388608 (8M)"));
+          }
+        }
+        std::_Exit(0);
+      },
+      ExitedWithCode(0), "");
+}
+} // namespace
