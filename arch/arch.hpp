@@ -2,9 +2,9 @@
 #pragma once
 #include <cstdint>
 
-// A function through which the compiler must not look, so that a value bound to a thread is never carried across a switch.
-// gcc -O2 merges two calls of a `noinline` accessor around a switch into one; noipa forbids it. clang has no noipa: there the
-// body must also pass its result through GRT_LAUNDER.
+// A function through which the compiler must not look, so that a value bound to a thread is never carried across a
+// switch. gcc -O2 merges two calls of a `noinline` accessor around a switch into one; noipa forbids it. clang has no
+// noipa: there the body must also pass its result through GRT_LAUNDER.
 #if defined(__clang__)
 #define GRT_OPAQUE __attribute__((noinline))
 #else
@@ -41,20 +41,20 @@ GRT_INLINE std::uint64_t cycles() noexcept {
 #endif
 }
 
-/// Loads a pointer-sized initial-exec thread variable through a volatile asm: read anew at every call, never hoisted over a
-/// switch, three instructions (two on x86-64).
+/// Loads a pointer-sized initial-exec thread variable through a volatile asm: read anew at every call, never hoisted
+/// over a switch, three instructions (two on x86-64).
 #if defined(__x86_64__)
-#define GRT_LOAD_TLS(out, symbol)                                                                                       \
+#define GRT_LOAD_TLS(out, symbol)                                                                                      \
   asm volatile("movq " symbol "@gottpoff(%%rip), %0\n\tmovq %%fs:(%0), %0" : "=r"(out) : : "memory")
 #else
-#define GRT_LOAD_TLS(out, symbol)                                                                                       \
-  do {                                                                                                                  \
-    void* tp_;                                                                                                          \
-    asm volatile("mrs %1, tpidr_el0\n\tadrp %0, :gottprel:" symbol "\n\tldr %0, [%0, #:gottprel_lo12:" symbol           \
-                 "]\n\tldr %0, [%1, %0]"                                                                                \
-                 : "=&r"(out), "=&r"(tp_)                                                                               \
-                 :                                                                                                      \
-                 : "memory");                                                                                           \
+#define GRT_LOAD_TLS(out, symbol)                                                                                      \
+  do {                                                                                                                 \
+    void* tp_;                                                                                                         \
+    asm volatile("mrs %1, tpidr_el0\n\tadrp %0, :gottprel:" symbol "\n\tldr %0, [%0, #:gottprel_lo12:" symbol          \
+                 "]\n\tldr %0, [%1, %0]"                                                                               \
+                 : "=&r"(out), "=&r"(tp_)                                                                              \
+                 :                                                                                                     \
+                 : "memory");                                                                                          \
   } while (0)
 #endif
 

@@ -1,6 +1,7 @@
 // arch/switch.hpp - the one function that switches stacks, and what it calls back.
 //
-// Opaque types on purpose: this folder knows offsets (arch/offsets.h), never a G. See the `.S` of the ISA for the steps.
+// Opaque types on purpose: this folder knows offsets (arch/offsets.h), never a G. See the `.S` of the ISA for the
+// steps.
 #pragma once
 #include <cstdint>
 
@@ -12,12 +13,13 @@ struct P;
 
 extern "C" {
 /// Hands the processor from `self` to `to`. Caller is inside the bracket of `m`; the far side is outside it.
-/// `release`: a spin lock's address (stored 0 once self's registers are saved), or a record's address | 1 for grt_commit.
-/// `to` is either saved (to->sp) or fresh (to->sp == nullptr: a window is bound and grt_gmain starts on it).
-/// Returns when somebody switches back to `self`, perhaps on another thread: nothing thread-bound survives it.
+/// `release`: a spin lock's address (stored 0 once self's registers are saved), or a record's address | 1 for
+/// grt_commit. `to` is either saved (to->sp) or fresh (to->sp == nullptr: a window is bound and grt_gmain starts on
+/// it). Returns when somebody switches back to `self`, perhaps on another thread: nothing thread-bound survives it.
 void grt_switch(grt::M* m, grt::G* self, grt::G* to, std::uintptr_t release);
 
-/// Called by grt_switch on self's stack for a fresh goroutine. Stores and returns the top of its window, 16-byte aligned.
+/// Called by grt_switch on self's stack for a fresh goroutine. Stores and returns the top of its window, 16-byte
+/// aligned.
 char* grt_bind(grt::P* p, grt::G* to);
 /// Called on the far side for an odd `release`.
 void grt_commit(std::uintptr_t release);

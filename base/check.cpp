@@ -77,7 +77,14 @@ void fatal(const char* message, std::uint64_t number) noexcept {
 }
 
 void check_failed(const char* condition, const char* file, int line) noexcept {
-  text_out(2).str("grt: fatal: check failed at ").str(file).str(":").dec(static_cast<unsigned>(line)).str(": ").str(condition).str("\n");
+  text_out(2)
+      .str("grt: fatal: check failed at ")
+      .str(file)
+      .str(":")
+      .dec(static_cast<unsigned>(line))
+      .str(": ")
+      .str(condition)
+      .str("\n");
   std::abort();
 }
 

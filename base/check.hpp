@@ -30,7 +30,8 @@ private:
   char buf_[512];
 };
 
-/// The caller's stack, a line a frame, innermost first: address, and +offset into the executable as addr2line wants it. Signal handlers too.
+/// The caller's stack, a line a frame, innermost first: address, and +offset into the executable as addr2line wants it.
+/// Signal handlers too.
 void write_backtrace(int fd) noexcept;
 
 /// Writes "grt: fatal: MESSAGE\n" to stderr and aborts. Any thread, any state, signal handlers too.
@@ -41,9 +42,9 @@ void write_backtrace(int fd) noexcept;
 
 } // namespace grt
 
-#define GRT_CHECK(cond, ...)                                                                                            \
-  do {                                                                                                                  \
-    if (__builtin_expect(!(cond), 0)) ::grt::check_failed(#cond __VA_OPT__(": " __VA_ARGS__), __FILE__, __LINE__);      \
+#define GRT_CHECK(cond, ...)                                                                                           \
+  do {                                                                                                                 \
+    if (__builtin_expect(!(cond), 0)) ::grt::check_failed(#cond __VA_OPT__(": " __VA_ARGS__), __FILE__, __LINE__);     \
   } while (0)
 
 #ifdef NDEBUG

@@ -1,9 +1,9 @@
 // base/futex.cpp - membarrier and what stands in for it.
 //
-// The mprotect substitute: taking write permission from a page this process has written makes the kernel interrupt every core
-// that runs one of its threads, and an interrupt is a full fence on x86. On AArch64 the TLB is invalidated by broadcast without an
-// interrupt, so it is not offered there - except under qemu-user, which runs each guest access in host order with a lock of
-// its own; that is decided by asking the kernel, not by guessing.
+// The mprotect substitute: taking write permission from a page this process has written makes the kernel interrupt
+// every core that runs one of its threads, and an interrupt is a full fence on x86. On AArch64 the TLB is invalidated
+// by broadcast without an interrupt, so it is not offered there - except under qemu-user, which runs each guest access
+// in host order with a lock of its own; that is decided by asking the kernel, not by guessing.
 #include "base/futex.hpp"
 
 #include <linux/membarrier.h>

@@ -1,8 +1,9 @@
 // base/san.hpp - what the sanitizers and Valgrind must be told. All empty in a plain build.
 //
-// ASan: start_switch before and finish_switch after every change of stack; a null save pointer when the old stack will not be
-// resumed; a reused window is unpoisoned first. TSan: one fiber per goroutine, made at its first run, switched with no_sync (flag 0
-// would order everything on one thread and hide real races), so every hand-over is annotated by release and acquire.
+// ASan: start_switch before and finish_switch after every change of stack; a null save pointer when the old stack will
+// not be resumed; a reused window is unpoisoned first. TSan: one fiber per goroutine, made at its first run, switched
+// with no_sync (flag 0 would order everything on one thread and hide real races), so every hand-over is annotated by
+// release and acquire.
 #pragma once
 #include <cstddef>
 
@@ -12,7 +13,8 @@
 #define GRT_TSAN GRT_DETAIL_TSAN
 #define GRT_SANITIZED (GRT_ASAN || GRT_TSAN)
 
-// sched/, stack/, arch/ and base/ are compiled without -fsanitize=thread in such a build, so the compiler does not say it: the build does.
+// sched/, stack/, arch/ and base/ are compiled without -fsanitize=thread in such a build, so the compiler does not say
+// it: the build does.
 #if defined(GRT_BUILD_TSAN) && !GRT_DETAIL_TSAN
 #undef GRT_TSAN
 #undef GRT_SANITIZED
@@ -49,7 +51,8 @@ void __tsan_set_fiber_name(void* fiber, const char* name);
 
 namespace grt::san {
 
-/// Asked while starting. Without Valgrind's header at build time the answer is no, and a run under it finds little address space.
+/// Asked while starting. Without Valgrind's header at build time the answer is no, and a run under it finds little
+/// address space.
 inline bool on_valgrind() noexcept {
 #if GRT_VALGRIND
   return RUNNING_ON_VALGRIND;

@@ -7,8 +7,8 @@
 
 namespace grt::detail {
 
-// Exponential back-off to 32 pauses, 30 rounds, then the core is given away: with more Ps than cores the holder may not be running,
-// and a waiter that only spins would keep it off the core.
+// Exponential back-off to 32 pauses, 30 rounds, then the core is given away: with more Ps than cores the holder may not
+// be running, and a waiter that only spins would keep it off the core.
 GRT_NOINLINE void spin_slow(std::uint32_t* word) noexcept {
   for (;;) {
     for (int round = 0, pauses = 4; round < 30; round++) {

@@ -1,6 +1,7 @@
 // bench/runtime_bench.cpp - the twins of bench/peers/go/runtime_test.go: same name, same unit of work.
 //
-// Each body runs n operations in one goroutine, as Go's b.N loop does; making channels and goroutines is inside the time on both sides. Real time.
+// Each body runs n operations in one goroutine, as Go's b.N loop does; making channels and goroutines is inside the
+// time on both sides. Real time.
 #include <benchmark/benchmark.h>
 #include <cstdlib>
 #include <mutex>
@@ -108,7 +109,8 @@ void select_two(long n) {
     for (long i = 0; i < n; i++) (i & 1 ? c : a).send(i);
     done.close();
   });
-  while (select(on_recv(a), on_recv(c), on_recv(done)) != 2) {}
+  while (select(on_recv(a), on_recv(c), on_recv(done)) != 2) {
+  }
 }
 void select_nonblocking(long n) {
   chan<long> a;
@@ -164,7 +166,8 @@ void skynets(long n) {
 int main(int argc, char** argv) {
   add("Yield2", [](long n) { yields(n, 2); });
   add("Yield1000", [](long n) { yields(n, 1000); });
-  add("Yield100000", [](long n) { yields(n, 100000); }, 500000); // 100,000 starts are in it, as in Go's 300 ms worth
+  add(
+      "Yield100000", [](long n) { yields(n, 100000); }, 500000); // 100,000 starts are in it, as in Go's 300 ms worth
   add("SpawnBatch", spawn_batch);
   add("SpawnOne", spawn_one);
   add("ChanPingPong", ping_pong);
@@ -177,7 +180,9 @@ int main(int argc, char** argv) {
   add("MutexUncontended", mutex_uncontended);
   add("MutexContended16", [](long n) { contended(n, [] {}); });
   add("MutexYieldContended16", [](long n) { contended(n, [] { yield(); }); });
-  add("Fib22", [](long n) { while (n--) fib(22); });
+  add("Fib22", [](long n) {
+    while (n--) fib(22);
+  });
   add("Skynet1M", skynets);
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;

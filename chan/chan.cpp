@@ -14,7 +14,8 @@ namespace detail {
 
 chan_core* chan_make(std::size_t capacity, const elem_ops* ops) {
   std::size_t size = ops ? ops->size : 0, align = ops ? ops->align : 1;
-  if (capacity > chan_max_capacity || (size && capacity > chan_max_bytes / size)) throw std::length_error("grt::chan: capacity is too large");
+  if (capacity > chan_max_capacity || (size && capacity > chan_max_bytes / size))
+    throw std::length_error("grt::chan: capacity is too large");
   std::size_t head = (sizeof(chan_core) + align - 1) / align * align;
   std::align_val_t block{align > alignof(chan_core) ? align : alignof(chan_core)};
   auto* c = ::new (::operator new(head + capacity * size, block)) chan_core;
@@ -47,7 +48,8 @@ std::uint32_t tail_of(chan_core* c) noexcept {
 }
 } // namespace
 
-// One value to whoever comes first: a waiting receiver, else the buffer. Lock held. `woken` is to be made ready after the lock is free.
+// One value to whoever comes first: a waiting receiver, else the buffer. Lock held. `woken` is to be made ready after
+// the lock is free.
 bool put_value(chan_core* c, void* from, G*& woken) noexcept {
   if (waiter* w = pop_live(c->receivers)) {
     move_elem(c, w->elem, from);

@@ -21,7 +21,8 @@ struct selecting : commit_record {
   void lock_all() noexcept {
     for (unsigned i = 0; i < n_order; i++) chan_lock(order[i]);
   }
-  // After the last release nothing of this record is read. Not instrumented: on the far side it reads the parked goroutine's stack.
+  // After the last release nothing of this record is read. Not instrumented: on the far side it reads the parked
+  // goroutine's stack.
   [[gnu::noinline]] __attribute__((no_sanitize("thread"))) void unlock_all() noexcept {
     unsigned n = n_order;
     bool last_is_ours = timed;
@@ -90,10 +91,11 @@ bool try_ready(const select_args& a, selecting& r, unsigned* scratch, int& index
     if (looks_ready(*a.cases[i])) scratch[n++] = i;
   while (n) {
     unsigned at = n == 1 ? 0 : next_random() % n;
-    select_case& k = *a.cases[index = static_cast<int>(scratch[at])];
+    select_case& k = *a.cases[index = static_cast<int>(scratch[at])]; // its channel is not nil: looks_ready
     G* woken = nullptr;
-    ok = !(k.send && k.c->closed);
-    if (!ok || (k.send ? put_value(k.c, k.elem, woken) : get_value(k.c, k.elem, woken)) || (ok = false, k.c->closed)) {
+    ok = !(k.send && k.c->closed); // NOLINT(clang-analyzer-core.NullDereference)
+    if (!ok || (k.send ? put_value(k.c, k.elem, woken) : get_value(k.c, k.elem, woken)) ||
+        (ok = false, k.c->closed)) { // NOLINT(clang-analyzer-core.NullDereference)
       r.tsan_release_all();
       r.timed = false; // s.lock is not held
       r.unlock_all();
@@ -110,7 +112,8 @@ __attribute__((no_sanitize("thread"))) void far_side(commit_record* c) { static_
 [[gnu::noinline]] int wait_for_one(const select_args& a, selecting& r, unsigned* order, bool& ok) {
   G* g = r.s.g;
   for (unsigned i = 0; i < a.n; i++) order[i] = i;
-  for (unsigned i = a.n; i > 1; i--) std::swap(order[i - 1], order[next_random() % i]); // the same channel may stand in several cases
+  for (unsigned i = a.n; i > 1; i--)
+    std::swap(order[i - 1], order[next_random() % i]); // the same channel may stand in several cases
   for (unsigned i = 0; i < a.n; i++) {
     select_case& k = *a.cases[order[i]];
     k.queued = k.c != nullptr;

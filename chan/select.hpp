@@ -1,12 +1,13 @@
 // chan/select.hpp - one goroutine in several queues.
 //
-// select_state lives on the selecting stack. `fired` is the one word that decides: 0, or case + 1, or fired_timeout. Whoever takes a waiter of
-// the select out of a queue (under that channel's lock) must win fired from 0 by CAS, else the waiter is stale and is dropped. [SEL-1]
-// The selector holds all its channels' locks, and `lock` if it has a timeout, until its registers are saved; so a winner finds a parked
-// goroutine. The far side releases them one by one: the winner may run before the last is free, but then waits for it, because it takes all of
-// them again to leave the queues. After the last release nobody reads the record.
-// Timeout: armed before the locks are taken (order: wheel, then `lock`). Its callback takes `lock`, wins `fired` or not, and readies the
-// goroutine only if it has parked; timer_cancel is synchronous, so the record outlives the callback.
+// select_state lives on the selecting stack. `fired` is the one word that decides: 0, or case + 1, or fired_timeout.
+// Whoever takes a waiter of the select out of a queue (under that channel's lock) must win fired from 0 by CAS, else
+// the waiter is stale and is dropped. [SEL-1] The selector holds all its channels' locks, and `lock` if it has a
+// timeout, until its registers are saved; so a winner finds a parked goroutine. The far side releases them one by one:
+// the winner may run before the last is free, but then waits for it, because it takes all of them again to leave the
+// queues. After the last release nobody reads the record. Timeout: armed before the locks are taken (order: wheel, then
+// `lock`). Its callback takes `lock`, wins `fired` or not, and readies the goroutine only if it has parked;
+// timer_cancel is synchronous, so the record outlives the callback.
 #pragma once
 #include <atomic>
 #include <cstdint>

@@ -2,9 +2,11 @@
 //
 // A timer_core is a node of a wheel, counted: one reference for each handle, one while armed. Who may touch what:
 //   lock                  arming and stopping; held over a wheel's lock and a channel's (order: lock, wheel, channel)
-//   the wheel's lock      g, period and the armed reference while it fires; timer_cancel is synchronous, so a stop sees all or nothing of it
-// fire runs on g0 inside the bracket: it allocates and frees nothing. The reference it drops may be the last one: such a core goes to `dead`
-// and is freed by the next one that is made. [REAP-1] after_func takes its goroutine's slot while arming; firing passes the armed reference to it.
+//   the wheel's lock      g, period and the armed reference while it fires; timer_cancel is synchronous, so a stop sees
+//   all or nothing of it
+// fire runs on g0 inside the bracket: it allocates and frees nothing. The reference it drops may be the last one: such
+// a core goes to `dead` and is freed by the next one that is made. [REAP-1] after_func takes its goroutine's slot while
+// arming; firing passes the armed reference to it.
 #include <grt/go.hpp>
 #include <grt/time.hpp>
 
@@ -40,7 +42,7 @@ void timer_free(timer_core* t) noexcept {
   if (t->destroy) t->destroy(t->function());
   chan_unref(t->c);
   t->~timer_core();
-  ::operator delete(t, std::align_val_t{16});
+  ::operator delete (t, std::align_val_t{16});
 }
 
 timer_core* make(std::size_t tail) {
@@ -49,7 +51,7 @@ timer_core* make(std::size_t tail) {
     timer_core* t = dead.exchange(nullptr, std::memory_order_acquire); // [REAP-1]
     while (t) timer_free(std::exchange(t, t->dead_next));
   }
-  void* p = ::operator new(sizeof(timer_core) + tail, std::align_val_t{16}, std::nothrow);
+  void* p = ::operator new (sizeof(timer_core) + tail, std::align_val_t{16}, std::nothrow);
   if (!p) throw std::system_error(ENOMEM, std::generic_category(), "grt: no memory for a timer");
   return ::new (p) timer_core;
 }

@@ -19,7 +19,9 @@ void dump(int fd) noexcept {
       if (e->name[0]) t.str(" \"").str(e->name).str("\"");
       if (e->tid) t.str(" ").dec(static_cast<unsigned>(e->tid));
     }
-    t.str(" [").str(g->reason == wait_reason::none ? (g->sp ? "running or runnable" : "new") : trace::to_string(g->reason)).str("]\n");
+    t.str(" [")
+        .str(g->reason == wait_reason::none ? (g->sp ? "running or runnable" : "new") : trace::to_string(g->reason))
+        .str("]\n");
     if (g->kind == g_kind::foreign) continue;
     t.str("    created at ");
     if (g->line) t.str(static_cast<const char*>(g->site)).str(":").dec(g->line).str("\n");

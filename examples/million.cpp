@@ -11,8 +11,8 @@ void progress(const char* what, long now, long all) {
   if (!isatty(1)) return;
   constexpr int width = 40;
   int full = static_cast<int>(now * width / all);
-  std::printf("\r%-7s [%.*s%*s] %3ld %%%s", what, full, "########################################", width - full, "", now * 100 / all,
-              now == all ? "\n" : "");
+  std::printf("\r%-7s [%.*s%*s] %3ld %%%s", what, full, "########################################", width - full, "",
+              now * 100 / all, now == all ? "\n" : "");
   std::fflush(stdout);
 }
 } // namespace

@@ -14,7 +14,8 @@ int main() {
     grt::chan<long> sums(8);
     for (std::size_t from = 0; from < numbers.size(); from += chunk) {
       grt::go([&numbers, sums, chunk, from] {
-        sums.send(std::accumulate(numbers.begin() + static_cast<long>(from), numbers.begin() + static_cast<long>(from + chunk), 0L));
+        sums.send(std::accumulate(numbers.begin() + static_cast<long>(from),
+                                  numbers.begin() + static_cast<long>(from + chunk), 0L));
       });
     }
     long sum = 0;

@@ -1,6 +1,7 @@
 // sched/deadlock.cpp - all goroutines asleep. Called by the leading sleeper when every M sleeps and no timer is set.
 //
-// Reported only when every thread of the process is an M or blocks in grt, in two looks 100 ms apart with no wake between.
+// Reported only when every thread of the process is an M or blocks in grt, in two looks 100 ms apart with no wake
+// between.
 #include <cstdio>
 #include <cstdlib>
 #include <dirent.h>
@@ -38,7 +39,8 @@ bool deadlock_possible() noexcept {
 
 void deadlock_check(bool still_asleep) noexcept {
   static std::uint64_t since, wakes; // the leader's alone; a new leader begins anew, since it was awake in between
-  if (!still_asleep || sleeping_ms() < n_made.load(std::memory_order_relaxed) || injected.n.load(std::memory_order_relaxed) || timers_next() != wheel::never || !every_thread_waits_here()) {
+  if (!still_asleep || sleeping_ms() < n_made.load(std::memory_order_relaxed) ||
+      injected.n.load(std::memory_order_relaxed) || timers_next() != wheel::never || !every_thread_waits_here()) {
     since = 0;
     return;
   }
@@ -57,7 +59,8 @@ void deadlock_check(bool still_asleep) noexcept {
     else t.str("goroutine ").dec(g->id);
     if (g->ext && g->ext->name[0]) t.str(" \"").str(g->ext->name).str("\"");
     t.str(" [").str(trace::to_string(g->reason)).str("]");
-    if (g->kind == g_kind::goroutine && g->line) t.str(" created at ").str(static_cast<const char*>(g->site)).str(":").dec(g->line);
+    if (g->kind == g_kind::goroutine && g->line)
+      t.str(" created at ").str(static_cast<const char*>(g->site)).str(":").dec(g->line);
     t.str("\n");
   }
   t.flush();

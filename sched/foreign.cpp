@@ -21,8 +21,8 @@ struct returner { // gives the slot back when the thread ends; a later use makes
     {
       spin_guard hold(lock);
       G** at = &list;
-      while (*at != g) at = &(*at)->link;
-      *at = g->link;
+      while (*at != g) at = &(*at)->ext->next_foreign;
+      *at = g->ext->next_foreign;
     }
     delete g->ext;
     g->ext = nullptr;
@@ -51,7 +51,7 @@ G* foreign_self() {
   g->birth = 0;
   g->kind = g_kind::foreign;
   spin_guard hold(lock);
-  g->link = list;
+  ext->next_foreign = list; // not G::link: whoever wakes several at once strings them on that
   list = g;
   return mine = g;
 }
@@ -68,14 +68,15 @@ void foreign_park(G* g, std::uintptr_t release, wait_reason why) noexcept {
 
 void foreign_ready(G* g) noexcept {
   record(me(), trace::kind::ready, 0, me() ? me()->g->id : 0);
-  word(g).store(0, std::memory_order_release); // [FGN-1] from here on the slot may be someone else's: a stray wake is harmless
+  word(g).store(
+      0, std::memory_order_release); // [FGN-1] from here on the slot may be someone else's: a stray wake is harmless
   futex_wake(&word(g));
 }
 
 unsigned foreign_blocked(int* tids, unsigned most) noexcept {
   spin_guard hold(lock);
   unsigned n = 0;
-  for (G* g = list; g; g = g->link)
+  for (G* g = list; g; g = g->ext->next_foreign)
     if (word(g).load(std::memory_order_relaxed) == 1 && n < most) tids[n++] = g->ext->tid;
   return n;
 }

@@ -1,7 +1,7 @@
 // sched/foreign.hpp - threads grt did not make: they wait where a goroutine parks.
 //
-// Each gets a G of its own (kind foreign) at its first blocking call, kept in a list until the thread ends. Its G::birth is the futex
-// word: 1 from before the lock it parks under is released until ready() stores 0. [FGN-1]
+// Each gets a G of its own (kind foreign) at its first blocking call, kept in a list until the thread ends. Its
+// G::birth is the futex word: 1 from before the lock it parks under is released until ready() stores 0. [FGN-1]
 #pragma once
 #include <cstdint>
 
@@ -9,7 +9,7 @@
 
 namespace grt {
 
-G* foreign_self();                                                      // throws std::system_error: no memory
+G* foreign_self(); // throws std::system_error: no memory
 void foreign_park(G* self, std::uintptr_t release, wait_reason why) noexcept;
 void foreign_ready(G* g) noexcept;
 /// How many foreign threads block in grt now; fills their thread ids, at most `most`.

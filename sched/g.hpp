@@ -1,7 +1,7 @@
 // sched/g.hpp - a goroutine.
 //
-// A G is a 256-byte slot in one contiguous arena (sched/slab.cpp): slots are reused and never unmapped, so a stale pointer always
-// points at some G, and the arena is the registry that debug/ walks.
+// A G is a 256-byte slot in one contiguous arena (sched/slab.cpp): slots are reused and never unmapped, so a stale
+// pointer always points at some G, and the arena is the registry that debug/ walks.
 //
 //  state     stack owned by    stands in                    leaves by
 //  free      nobody            a P's or the global free list  go                        -> prepared
@@ -27,6 +27,7 @@
 namespace grt {
 
 struct M;
+struct G;
 using trace::wait_reason;
 
 /// As the C++ ABI lays out __cxa_eh_globals. Itanium C++ ABI, "Exception Handling", 2.2.2.
@@ -43,32 +44,33 @@ struct g_ext {
   std::size_t stack_max = 0; // not 0: the window is of this class and goes back to it
   M* keeper = nullptr;       // pinned: the M it runs on
   unsigned pins = 0;
-  int tid = 0; // foreign: its thread
+  int tid = 0;               // foreign: its thread
+  G* next_foreign = nullptr; // foreign: the list of them (foreign.cpp)
 };
 
 struct alignas(64) G {
   // line 0: the switch and the wake
-  void* sp;                        // saved frame                       owner: the switch
-  char* stk;                       // top of its window                 owner: whoever runs or binds it
-  detail::waiter w;                // under the lock of the queue it stands in
-  std::uint32_t flags;             // bit 0: exception state saved      owner: the switch
-  std::uint32_t ok;                // outcome of a wait: written by the waker before ready(), read after the park
-  g_kind kind;                     // immutable while alive
-  wait_reason reason;              // owner, cleared by ready(); for people only
-  bool pinned;                     // owner: itself. stale: cannot be, it is read by whoever readies it, under that wait's lock
+  void* sp;            // saved frame                       owner: the switch
+  char* stk;           // top of its window                 owner: whoever runs or binds it
+  detail::waiter w;    // under the lock of the queue it stands in
+  std::uint32_t flags; // bit 0: exception state saved      owner: the switch
+  std::uint32_t ok;    // outcome of a wait: written by the waker before ready(), read after the park
+  g_kind kind;         // immutable while alive
+  wait_reason reason;  // owner, cleared by ready(); for people only
+  bool pinned;         // owner: itself. stale: cannot be, it is read by whoever readies it, under that wait's lock
   std::uint8_t unused;
-  std::uint32_t birth;             // goroutine: P's tick when spawned. foreign: futex word, 1 while blocked
+  std::uint32_t birth; // goroutine: P's tick when spawned. foreign: futex word, 1 while blocked
   // line 1
   exception_state eh;
   void (*run)(void* closure);
-  G* link;                         // free list, global queue, list of foreign threads
+  G* link; // free list, global queue, list of those woken together
   std::uint64_t id;
-  const void* site;                // line != 0: const char* file; else a code address
+  const void* site; // line != 0: const char* file; else a code address
   std::uint32_t line;
   std::uint32_t san_flags;
   g_ext* ext;
   // line 2 and 3
-  void* san;                       // ASan: fake stack; TSan: fiber
+  void* san; // ASan: fake stack; TSan: fiber
   alignas(8) unsigned char closure[120];
 };
 static_assert(sizeof(G) == 256);

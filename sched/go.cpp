@@ -43,7 +43,8 @@ static GRT_NOINLINE void set_attr(G* g, const attr& a) {
   if (a.stack_max) {
     std::size_t n = stack::round_stack_max(a.stack_max);
     if (n != stack::round_stack_max(0)) {
-      if (!(g->stk = stack::get_sized(n))) throw std::system_error(ENOMEM, std::generic_category(), "grt::go: no memory for a stack");
+      if (!(g->stk = stack::get_sized(n)))
+        throw std::system_error(ENOMEM, std::generic_category(), "grt::go: no memory for a stack");
       ext->stack_max = n;
     }
   }

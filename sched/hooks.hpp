@@ -1,4 +1,5 @@
-// sched/hooks.hpp - one word that says whether anybody watches: the event record, canaries. All zero in the common case.
+// sched/hooks.hpp - one word that says whether anybody watches: the event record, canaries. All zero in the common
+// case.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -15,7 +16,8 @@ extern std::atomic<std::uint32_t> hooks;
 void record_slow(M* m, trace::kind what, std::uint64_t g, std::uint64_t other, std::uint32_t arg) noexcept;
 
 /// m may be null: a foreign thread.
-GRT_INLINE void record(M* m, trace::kind what, std::uint64_t g, std::uint64_t other = 0, std::uint32_t arg = 0) noexcept {
+GRT_INLINE void record(M* m, trace::kind what, std::uint64_t g, std::uint64_t other = 0,
+                       std::uint32_t arg = 0) noexcept {
   if (GRT_UNLIKELY(hooks.load(std::memory_order_relaxed) & hook_trace)) record_slow(m, what, g, other, arg);
 }
 

@@ -1,16 +1,17 @@
 // sched/idle.cpp - what an M does with nothing to do, and who wakes it.
 //
-// Promise: if a goroutine is waiting beside a running one and an M is idle, some M is searching, or will be at the next surplus push.
-// idle.lock guards: the list of sleeping Ms, `watcher` (some M searches or watches), `leader` (the sleeper with a time-out: timers, and a
-// slow poll while others run), and the invariant
+// Promise: if a goroutine is waiting beside a running one and an M is idle, some M is searching, or will be at the next
+// surplus push. idle.lock guards: the list of sleeping Ms, `watcher` (some M searches or watches), `leader` (the
+// sleeper with a time-out: timers, and a slow poll while others run), and the invariant
 //     W1  need_watch == (list not empty && !watcher)          exactly, whenever the lock is free
 //     W2  list not empty => leader is in it                   so a timer of any P has somebody who wakes for it
 // Sleeper: stand in the list, need_watch = 1, unlock; membarrier; look at everything again; sleep.   [WATCH-1]
-// Producer: plain push; read need_watch.  One of the two sees the other. Only the producer's side is hot, so the sleeper pays for both.
-// A producer that sees need_watch wakes one sleeper and makes it the watcher on the spot, so the next producer sees 0.
-// The watcher spins 20 us, then looks every 50 us for 5 ms while any other M runs, then sleeps. A watcher that found work resigns and, if
-// it found more than it can run, wakes the next: so a crowd wakes one by one.
-// Rejected: wake at every ready() (Go; a futex storm on hand-overs), a counter of searching Ms (one more locked line on every push).
+// Producer: plain push; read need_watch.  One of the two sees the other. Only the producer's side is hot, so the
+// sleeper pays for both. A producer that sees need_watch wakes one sleeper and makes it the watcher on the spot, so the
+// next producer sees 0. The watcher spins 20 us, then looks every 50 us for 5 ms while any other M runs, then sleeps. A
+// watcher that found work resigns and, if it found more than it can run, wakes the next: so a crowd wakes one by one.
+// Rejected: wake at every ready() (Go; a futex storm on hand-overs), a counter of searching Ms (one more locked line on
+// every push).
 #include <algorithm>
 #include <utility>
 
@@ -31,7 +32,7 @@ struct {
   spin_lock lock;
   M* list[procs_max];
   unsigned n = 0;
-  unsigned retired = 0; // asleep because procs shrank, not in the list
+  unsigned retired = 0;   // asleep because procs shrank, not in the list
   std::uint64_t left = 0; // sleepers that have left the list, ever
   bool watcher = false;
   M* leader = nullptr;
@@ -119,7 +120,7 @@ bool withdraw(M* m) noexcept {
     publish();
   }
   m->asleep.store(awake, std::memory_order_relaxed);
-  if (heir) { // it goes back to sleep with the time-out
+  if (heir) {                                               // it goes back to sleep with the time-out
     heir->asleep.store(napping, std::memory_order_release); // [SLEEP-1]
     futex_wake(&heir->asleep);
   }
@@ -208,7 +209,8 @@ GRT_NOINLINE void wake_watcher() noexcept {
 }
 
 void timer_added(std::uint64_t when) noexcept {
-  if (when >= idle.sleeps_until.load(std::memory_order_relaxed)) return; // [TIMER-1] 0 while nobody leads or it has just woken
+  if (when >= idle.sleeps_until.load(std::memory_order_relaxed))
+    return; // [TIMER-1] 0 while nobody leads or it has just woken
   spin_guard hold(idle.lock);
   if (!idle.leader) return;
   idle.sleeps_until.store(0, std::memory_order_relaxed);
@@ -231,7 +233,8 @@ static void retire(M* m) noexcept {
     while (p->ready.size()) inject_inside(p->ready.pop_front());
     timers_move(p, all_p[0].load(std::memory_order_relaxed));
     notify();
-    m->asleep.exchange(deep, std::memory_order_seq_cst); // [RETIRE-1] then look; set_procs stores the number, then wakes
+    m->asleep.exchange(deep,
+                       std::memory_order_seq_cst); // [RETIRE-1] then look; set_procs stores the number, then wakes
     if (p->id < n_procs.load(std::memory_order_relaxed)) break;
     count_retired(1);
     futex_wait(&m->asleep, deep);
@@ -247,10 +250,13 @@ G* search(M* m) noexcept {
     deny(m);
     if (GRT_UNLIKELY(p->id >= n_procs.load(std::memory_order_relaxed))) retire(m);
     if (timers_due()) timers_run(m);
-    if (GRT_UNLIKELY(stack::guards() == stack::guard_kind::canary) && !(hooks.load(std::memory_order_relaxed) & hook_canary)) hooks.fetch_or(hook_canary, std::memory_order_relaxed); // since a window ago
+    if (GRT_UNLIKELY(stack::guards() == stack::guard_kind::canary) &&
+        !(hooks.load(std::memory_order_relaxed) & hook_canary))
+      hooks.fetch_or(hook_canary, std::memory_order_relaxed); // since a window ago
     G* g = (p->tick & 63) == 0 ? global_pop() : nullptr;
     if (g) p->tick++;
-    else if (!(g = pick(p))) g = (p->tick & 63) == 0 ? pick(p) : nullptr; // the 64th tick means look around; that was done
+    else if (!(g = pick(p)))
+      g = (p->tick & 63) == 0 ? pick(p) : nullptr; // the 64th tick means look around; that was done
     if (!g) g = global_pop();
     if (g) {
       std::uint64_t now = arch::cycles();

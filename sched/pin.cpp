@@ -1,22 +1,24 @@
 // sched/pin.cpp - goroutines that own their thread.
 //
-// A pinned goroutine runs on one M of its own, its keeper, which has no P. Whoever picks it lends its P and sleeps until it comes back:
+// A pinned goroutine runs on one M of its own, its keeper, which has no P. Whoever picks it lends its P and sleeps
+// until it comes back:
 //
 //   lender, on g0, inside                         keeper, on g0, inside
 //   keeper->p = P, keeper->lend = g               waits for turn != 0
-//   P->m = keeper                                 turn = 0; switches to g: the bracket is the keeper's, thieves ask the keeper
-//   turn of the keeper = 1, wake     [LEND-1]     g parked, yielded, unpinned or ended: back on g0, inside
-//   waits for its own turn != 0                   P->m = lender; turn of the lender = 1, wake     [LEND-1]
+//   P->m = keeper                                 turn = 0; switches to g: the bracket is the keeper's, thieves ask the
+//   keeper turn of the keeper = 1, wake     [LEND-1]     g parked, yielded, unpinned or ended: back on g0, inside waits
+//   for its own turn != 0                   P->m = lender; turn of the lender = 1, wake     [LEND-1]
 //
-// So `procs` still bounds what runs, a pinned goroutine costs two futex wakes a turn as in Go, and a P always comes home. A thief that read
-// P->m too early finds an M that is inside for good (lender) or whose p is another one (keeper): both refuse, see take() in steal.cpp.
-// On a keeper, nothing but its goroutine ever runs: every way out of it goes to the keeper's g0.
-// A goroutine that ends pinned takes its thread with it (Go does the same: its state may be anything); one that unpins gives it to the next pin.
-// Rejected: a P of its own for each pinned goroutine (more would run than procs allows).
+// So `procs` still bounds what runs, a pinned goroutine costs two futex wakes a turn as in Go, and a P always comes
+// home. A thief that read P->m too early finds an M that is inside for good (lender) or whose p is another one
+// (keeper): both refuse, see take() in steal.cpp. On a keeper, nothing but its goroutine ever runs: every way out of it
+// goes to the keeper's g0. A goroutine that ends pinned takes its thread with it (Go does the same: its state may be
+// anything); one that unpins gives it to the next pin. Rejected: a P of its own for each pinned goroutine (more would
+// run than procs allows).
 #include <new>
 #include <pthread.h>
-#include <utility>
 #include <system_error>
+#include <utility>
 
 #include <grt/go.hpp>
 
@@ -28,8 +30,8 @@
 namespace grt {
 namespace {
 spin_lock lock;
-M* spare;     // keepers without a goroutine, linked by lender
-M* retired;   // the same without a thread: slots for new ones, as a thief may still look at them
+M* spare;   // keepers without a goroutine, linked by lender
+M* retired; // the same without a thread: slots for new ones, as a thief may still look at them
 std::atomic<unsigned> n_keepers{0};
 
 void await(M* m) noexcept {

@@ -51,7 +51,8 @@ void switch_to(M* m, G* self, G* to, std::uintptr_t release) noexcept {
   } else {
     stack::find(to->stk - 1, b);
   }
-  __sanitizer_start_switch_fiber(self == &m->dead ? nullptr : &self->san, b.low, static_cast<std::size_t>(b.high - b.low));
+  __sanitizer_start_switch_fiber(self == &m->dead ? nullptr : &self->san, b.low,
+                                 static_cast<std::size_t>(b.high - b.low));
 #endif
 #if GRT_TSAN
   if (void* dead = m->dead_fiber) {
@@ -156,7 +157,8 @@ GRT_NOINLINE void yield_here(M* m) noexcept {
   ring& r = p->ready;
   std::uint32_t h = r.head, t = r.tail;
   bool slow = (reinterpret_cast<std::uintptr_t>(p->next) | (p->fresh.tail ^ p->fresh.head)) || h == t;
-  if (GRT_UNLIKELY(slow || s->pinned || ((p->tick + 1) & 63) == 0 || hooks.load(std::memory_order_relaxed))) return yield_slow(m);
+  if (GRT_UNLIKELY(slow || s->pinned || ((p->tick + 1) & 63) == 0 || hooks.load(std::memory_order_relaxed)))
+    return yield_slow(m);
   p->tick++;
   prefetch_ahead(r);
   G* n = r.slots[h & r.mask];
@@ -246,8 +248,8 @@ void grt_gmain(std::uintptr_t release) {
 #endif
     if (!n) n = m->g0p;
     else record(m, trace::kind::run, n->id);
-    // Still standing on it. The cache is this P's alone and the switch comes before the next get - unless n is fresh: then its window must
-    // be another one, so ours goes in after.
+    // Still standing on it. The cache is this P's alone and the switch comes before the next get - unless n is fresh:
+    // then its window must be another one, so ours goes in after.
     if (sized || (!n->sp && n != m->g0p)) m->late = {stk, sized};
     else stack::put(p->stacks, stk);
     if (m->late.top && !n->sp) {

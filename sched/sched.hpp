@@ -1,18 +1,19 @@
 // sched/sched.hpp - M, P, and the owner's side of everything that is hot.
 //
-// The bracket. A P's data is touched only between enter(m) and leave(m) by the M that holds it: `in = 1`, compiler barrier, look at
-// `lost`. A thief (steal.cpp) stores `lost`, makes every core fence (membarrier), then looks at `in`; one of the two sees the other
-// (Dekker with an asymmetric fence). [BRK-1] Nothing inside may throw, run user code or call malloc. Brackets do not nest. The scheduler's
-// own loop (g0) stays inside all the time, so a searching M is never stolen from; it must deny() an asker.
-// grt_switch clears `in` on the far side, through the M in its register.
+// The bracket. A P's data is touched only between enter(m) and leave(m) by the M that holds it: `in = 1`, compiler
+// barrier, look at `lost`. A thief (steal.cpp) stores `lost`, makes every core fence (membarrier), then looks at `in`;
+// one of the two sees the other (Dekker with an asymmetric fence). [BRK-1] Nothing inside may throw, run user code or
+// call malloc. Brackets do not nest. The scheduler's own loop (g0) stays inside all the time, so a searching M is never
+// stolen from; it must deny() an asker. grt_switch clears `in` on the far side, through the M in its register.
 //
-// Parking. The lock under which the waiter was published is released by the switch once the registers are saved; so whoever can
-// take the waiter out of its queue finds a G that may run. If the next goroutine needs a window that is not cached, g0 goes first:
-// slow work never happens under somebody's lock.
+// Parking. The lock under which the waiter was published is released by the switch once the registers are saved; so
+// whoever can take the waiter out of its queue finds a G that may run. If the next goroutine needs a window that is not
+// cached, g0 goes first: slow work never happens under somebody's lock.
 //
-// Order of picking: `next` (just readied; a chain of 128 at most) - newest of `fresh`, one pop in 16 from `ready` instead and one in 1,024 the
-// oldest fresh - `ready` in FIFO order; every 64 ticks g0 looks at the global queue, timers and retirement first. Bound: a goroutine at
-// position k of `ready` runs after at most 16 * 128 * (k + 1) switches of its P, whatever is spawned meanwhile.
+// Order of picking: `next` (just readied; a chain of 128 at most) - newest of `fresh`, one pop in 16 from `ready`
+// instead and one in 1,024 the oldest fresh - `ready` in FIFO order; every 64 ticks g0 looks at the global queue,
+// timers and retirement first. Bound: a goroutine at position k of `ready` runs after at most 16 * 128 * (k + 1)
+// switches of its P, whatever is spawned meanwhile.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -34,7 +35,7 @@ struct alignas(128) P {
   G* next = nullptr;
   std::uint32_t tick = 0, burst = 0, chain = 0, random = 0;
   ring fresh, ready;
-  std::uint64_t cycles0 = 0;            // when tick0 was; thieves peek at these three
+  std::uint64_t cycles0 = 0; // when tick0 was; thieves peek at these three
   std::uint32_t tick0 = 0, average = 0, empty = 0;
   alignas(128) G* free = nullptr;
   std::uint32_t n_free = 0, carve = 16;
@@ -53,41 +54,42 @@ enum class keeper_fate : std::uint8_t { keeps, spare, ends }; // what becomes of
 
 struct alignas(128) M {
   std::uint32_t in = 1;
-  std::uint32_t nobody = 0;             // the lock released by a switch that waits under none
+  std::uint32_t nobody = 0; // the lock released by a switch that waits under none
   G* g = nullptr;
   P* p = nullptr;
   exception_state* eh = nullptr;
   G* g0p = nullptr;
   unsigned id = 0;
   alignas(64) G g0{};
-  alignas(64) G dead{};                 // where an ended goroutine's registers go
+  alignas(64) G dead{}; // where an ended goroutine's registers go
   alignas(128) std::atomic<lost_state> lost{lost_state::free};
-  P* thief = nullptr;                   // valid while lost is ask or grant
+  P* thief = nullptr; // valid while lost is ask or grant
   alignas(128) std::atomic<std::uint32_t> asleep{0};
-  bool woken_as_watcher = false;        // under idle.lock
+  bool woken_as_watcher = false; // under idle.lock
   std::uint64_t steals = 0, stolen = 0, wakes = 0;
-  struct sighting {                     // what a P looked like to this M when it last looked
+  struct sighting { // what a P looked like to this M when it last looked
     std::uint32_t tick;
     std::uint64_t cycles;
   };
-  struct {                              // a window its last owner still stood on, put away by g0
+  struct { // a window its last owner still stood on, put away by g0
     char* top;
     bool sized;
   } late{};
   char *stack_low = nullptr, *stack_high = nullptr; // of g0
-  sighting* seen = nullptr;             // procs_max of them, made with the M
-  void* dead_fiber = nullptr;           // TSan: destroyed by the next switch
-  G* lend = nullptr;                    // a pinned goroutine for g0 to run on its keeper; keeper: the goroutine of this turn
-  M* lender = nullptr;                  // keeper: whose P it holds
+  sighting* seen = nullptr;                         // procs_max of them, made with the M
+  void* dead_fiber = nullptr;                       // TSan: destroyed by the next switch
+  G* lend = nullptr;   // a pinned goroutine for g0 to run on its keeper; keeper: the goroutine of this turn
+  M* lender = nullptr; // keeper: whose P it holds
   keeper_fate fate{};
-  std::atomic<std::uint32_t> turn{0};   // [LEND-1] futex word of lender and keeper
+  std::atomic<std::uint32_t> turn{0}; // [LEND-1] futex word of lender and keeper
 };
-static_assert(offsetof(M, in) == GRT_M_IN && offsetof(M, g) == GRT_M_G && offsetof(M, p) == GRT_M_P && offsetof(M, eh) == GRT_M_EH);
+static_assert(offsetof(M, in) == GRT_M_IN && offsetof(M, g) == GRT_M_G && offsetof(M, p) == GRT_M_P &&
+              offsetof(M, eh) == GRT_M_EH);
 
 inline constexpr unsigned procs_max = 1024;
-extern std::atomic<P*> all_p[procs_max];   // set once each
-extern std::atomic<unsigned> n_procs;      // the limit now
-extern std::atomic<unsigned> n_made;       // Ps ever made
+extern std::atomic<P*> all_p[procs_max];                   // set once each
+extern std::atomic<unsigned> n_procs;                      // the limit now
+extern std::atomic<unsigned> n_made;                       // Ps ever made
 alignas(128) extern std::atomic<std::uint32_t> need_watch; // idle.cpp
 
 struct alignas(128) global_queue {
@@ -118,10 +120,11 @@ GRT_INLINE void leave(M* m) noexcept {
 void wake_watcher() noexcept;
 /// After a push that leaves more than one goroutine waiting here.
 GRT_INLINE void notify() noexcept {
-  if (GRT_UNLIKELY(need_watch.load(std::memory_order_relaxed))) wake_watcher(); // [WATCH-1] the sleeper's membarrier is the fence
+  if (GRT_UNLIKELY(need_watch.load(std::memory_order_relaxed)))
+    wake_watcher(); // [WATCH-1] the sleeper's membarrier is the fence
 }
-void inject(G* g) noexcept;         // any thread, not under a park lock
-void inject_inside(G* g) noexcept;  // the same for a ring that could not grow
+void inject(G* g) noexcept;        // any thread, not under a park lock
+void inject_inside(G* g) noexcept; // the same for a ring that could not grow
 
 GRT_INLINE std::uint32_t surplus(P* p) noexcept { return p->fresh.size() + p->ready.size(); }
 GRT_INLINE void push_ready(P* p, G* g) noexcept {
@@ -171,17 +174,19 @@ GRT_INLINE void switch_to(M* m, G* self, G* to, std::uintptr_t release) noexcept
 #endif
 inline std::uintptr_t no_lock(M* m) noexcept { return reinterpret_cast<std::uintptr_t>(&m->nobody); }
 
-/// A commit record: `fn(self)` runs on the far side instead of one store. Lives on the parked stack until fn's last release.
+/// A commit record: `fn(self)` runs on the far side instead of one store. Lives on the parked stack until fn's last
+/// release.
 struct commit_record {
   void (*fn)(commit_record*);
 };
 inline std::uintptr_t commit_of(commit_record* r) noexcept { return reinterpret_cast<std::uintptr_t>(r) | 1; }
-/// For a commit_record: releases a lock in the name of the goroutine that parked. Its own tsan_release came before; an instrumented store here
-/// would put the wrong goroutine's clock in its place.
+/// For a commit_record: releases a lock in the name of the goroutine that parked. Its own tsan_release came before; an
+/// instrumented store here would put the wrong goroutine's clock in its place.
 void unlock_far_side(spin_lock& l) noexcept;
 inline std::uintptr_t release_of(spin_lock* l) noexcept { return reinterpret_cast<std::uintptr_t>(&l->word); }
 
-/// Parks the calling goroutine or thread; its waiter is published and `release` guards it. Returns when ready() was called on it.
+/// Parks the calling goroutine or thread; its waiter is published and `release` guards it. Returns when ready() was
+/// called on it.
 void park(G* self, std::uintptr_t release, wait_reason why) noexcept;
 /// Makes g runnable (or wakes the thread): once per park. Never under a park lock; not from g0.
 void ready(G* g) noexcept;
@@ -193,15 +198,16 @@ void yield_here(M* m) noexcept;
 /// Inside. null: no memory.
 G* g_alloc(P* p) noexcept;
 void g_free(P* p, G* g) noexcept;
-G* g_alloc_anywhere() noexcept;   // outside, any thread
+G* g_alloc_anywhere() noexcept; // outside, any thread
 void g_free_anywhere(G* g) noexcept;
-P* timer_home() noexcept;         // whose wheel a new timer of this thread goes to
-std::uint64_t now_ns() noexcept;  // CLOCK_MONOTONIC
-/// After an insert, with or without the wheel's lock. Wakes the M that sleeps for timers if `when` is earlier than what it sleeps for.
+P* timer_home() noexcept;        // whose wheel a new timer of this thread goes to
+std::uint64_t now_ns() noexcept; // CLOCK_MONOTONIC
+/// After an insert, with or without the wheel's lock. Wakes the M that sleeps for timers if `when` is earlier than what
+/// it sleeps for.
 void timer_added(std::uint64_t when_ns) noexcept;
 bool timer_cancel(timer_node* n) noexcept; // synchronous: n's fire is not running on return. true: it was armed
-void start_runtime();             // idempotent, thread-safe; throws std::system_error
-void mloop(M* m) noexcept;        // g0, never returns
+void start_runtime();                      // idempotent, thread-safe; throws std::system_error
+void mloop(M* m) noexcept;                 // g0, never returns
 
 // g0 only, inside (idle.cpp, steal.cpp)
 G* search(M* m) noexcept;

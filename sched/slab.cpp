@@ -51,7 +51,9 @@ bool slab_start() noexcept {
 
 G* slab_begin() noexcept { return reinterpret_cast<G*>(base); }
 // [SLAB-1]
-G* slab_end() noexcept { return reinterpret_cast<G*>(std::min(opened.load(std::memory_order_acquire), carved.load(std::memory_order_relaxed))); }
+G* slab_end() noexcept {
+  return reinterpret_cast<G*>(std::min(opened.load(std::memory_order_acquire), carved.load(std::memory_order_relaxed)));
+}
 
 static GRT_NOINLINE G* alloc_slow(P* p) noexcept {
   if (p->slab == p->slab_end) {

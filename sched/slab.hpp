@@ -4,8 +4,8 @@
 namespace grt {
 
 struct G;
-bool slab_start() noexcept;  // false: no address space
-G* slab_begin() noexcept;    // every slot in [begin, end) is readable for ever; kind says whether it is alive
+bool slab_start() noexcept; // false: no address space
+G* slab_begin() noexcept;   // every slot in [begin, end) is readable for ever; kind says whether it is alive
 G* slab_end() noexcept;
 
 } // namespace grt

@@ -16,7 +16,8 @@ void sleep_ns(std::int64_t ns) {
   M* m = me();
   if (!m) {
     timespec t{static_cast<time_t>(ns / 1000000000), static_cast<long>(ns % 1000000000)};
-    while (nanosleep(&t, &t)) {}
+    while (nanosleep(&t, &t)) {
+    }
     return;
   }
   if (ns <= 0) return yield_here(m);

@@ -14,9 +14,9 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <unistd.h>
 #include <system_error>
 #include <typeinfo>
+#include <unistd.h>
 
 #include "base/futex.hpp"
 #include "sched/hooks.hpp"
@@ -104,7 +104,8 @@ void describe(int fd, const char* top) {
     }
     write_backtrace(2);
     G* g = m->g;
-    if (g->line) text_out(2).str("  created at ").str(static_cast<const char*>(g->site)).str(":").dec(g->line).str("\n");
+    if (g->line)
+      text_out(2).str("  created at ").str(static_cast<const char*>(g->site)).str(":").dec(g->line).str("\n");
     else text_out(2).str("  created at ").hex(reinterpret_cast<std::uintptr_t>(g->site)).str("\n");
     std::abort();
   }
@@ -126,7 +127,8 @@ void at_exit() {
 
 void thread_enter(M* m) noexcept {
   grt_tls_m = m;
-  m->eh = reinterpret_cast<exception_state*>(abi::__cxa_get_globals()); // once per thread, so its const attribute does no harm
+  m->eh = reinterpret_cast<exception_state*>(
+      abi::__cxa_get_globals()); // once per thread, so its const attribute does no harm
   prctl(PR_SET_TIMERSLACK, 1);
   prctl(PR_SET_NAME, "grt");
   stack::install_altstack();
@@ -214,7 +216,8 @@ void make_procs(unsigned n) {
 void calibrate() { // 1 ms against the clock; refined by nobody, it only scales patience
   std::uint64_t t0 = now_ns(), c0 = arch::cycles();
   while (now_ns() - t0 < 1000000) arch::relax();
-  cycles_per_us.store(std::max<std::uint64_t>(1, (arch::cycles() - c0) * 1000 / (now_ns() - t0)), std::memory_order_relaxed);
+  cycles_per_us.store(std::max<std::uint64_t>(1, (arch::cycles() - c0) * 1000 / (now_ns() - t0)),
+                      std::memory_order_relaxed);
 }
 } // namespace
 
@@ -233,7 +236,8 @@ void start(const options& asked) {
   stack::config c;
   c.stack_max = asked.stack_max;
   if (const char* s = setting("GRT_STACK_MAX")) {
-    if (!parse_size(s, v) || v < stack::stack_max_least || v > stack::stack_max_most) bad_setting("GRT_STACK_MAX", s, "a size from 64K to 8M");
+    if (!parse_size(s, v) || v < stack::stack_max_least || v > stack::stack_max_most)
+      bad_setting("GRT_STACK_MAX", s, "a size from 64K to 8M");
     c.stack_max = v;
   }
   if (const char* s = setting("GRT_GUARD")) {
@@ -242,9 +246,11 @@ void start(const options& asked) {
       if (!std::strcmp(s, names[i])) c.guard = i;
     if (c.guard < 0) bad_setting("GRT_GUARD", s, "madvise, mprotect or canary");
   }
-  if (!membarrier_start()) throw std::system_error(ENOSYS, std::generic_category(), "grt: this kernel has no membarrier(2)");
+  if (!membarrier_start())
+    throw std::system_error(ENOSYS, std::generic_category(), "grt: this kernel has no membarrier(2)");
   stack::start(c);
-  if (!slab_begin() && !slab_start()) throw std::system_error(ENOMEM, std::generic_category(), "grt: no address space for goroutines");
+  if (!slab_begin() && !slab_start())
+    throw std::system_error(ENOMEM, std::generic_category(), "grt: no address space for goroutines");
   calibrate();
   stack::install_overflow_handler(describe);
   if (stack::guards() == stack::guard_kind::canary) hooks.fetch_or(hook_canary, std::memory_order_relaxed);
@@ -300,7 +306,8 @@ unsigned set_procs(unsigned n) {
     make_procs(n);
     n_procs.store(n, std::memory_order_relaxed);
   }
-  for (unsigned i = 0; i < n_made.load(std::memory_order_relaxed); i++) { // the retired ones look; sleepers whose turn it is to retire, too
+  for (unsigned i = 0; i < n_made.load(std::memory_order_relaxed);
+       i++) { // the retired ones look; sleepers whose turn it is to retire, too
     M* m = all_p[i].load(std::memory_order_relaxed)->m.load(std::memory_order_relaxed);
     std::uint32_t was = 1; // deep: retired or idle. An idle one looks and sleeps again
     m->asleep.compare_exchange_strong(was, 2, std::memory_order_seq_cst); // [RETIRE-1]
@@ -312,9 +319,11 @@ unsigned set_procs(unsigned n) {
 std::size_t goroutines() {
   std::uint64_t in = 0, out = 0;
   unsigned n = n_made.load(std::memory_order_acquire); // [PROCS-1]
-  for (unsigned i = 0; i < n; i++) out += all_p[i].load(std::memory_order_relaxed)->exited.load(std::memory_order_acquire); // [COUNT-1]
-  for (unsigned i = 0; i < n; i++) in += all_p[i].load(std::memory_order_relaxed)->spawned.load(std::memory_order_acquire); // [COUNT-1]
-  in += detail::foreign_spawned.load(std::memory_order_acquire); // [COUNT-1]
+  for (unsigned i = 0; i < n; i++)
+    out += all_p[i].load(std::memory_order_relaxed)->exited.load(std::memory_order_acquire); // [COUNT-1]
+  for (unsigned i = 0; i < n; i++)
+    in += all_p[i].load(std::memory_order_relaxed)->spawned.load(std::memory_order_acquire); // [COUNT-1]
+  in += detail::foreign_spawned.load(std::memory_order_acquire);                             // [COUNT-1]
   return in > out ? in - out : 0;
 }
 

@@ -2,15 +2,16 @@
 //
 //  M::lost  set by              meaning                                  leaves by
 //  free     -                   the owner works alone                    thief: free -> ask (CAS)
-//  ask      thief               m->thief wants work                      owner inside: ask -> grant (CAS) or -> free (deny); thief: ask -> take
-//  grant    owner               it is pushing into the thief's rings     owner: -> free
-//  take     thief               the owner may not enter                  thief: -> free
+//  ask      thief               m->thief wants work                      owner inside: ask -> grant (CAS) or -> free
+//  (deny); thief: ask -> take grant    owner               it is pushing into the thief's rings     owner: -> free take
+//  thief               the owner may not enter                  thief: -> free
 //
 // Owner: in = 1; compiler barrier; read lost.   Thief: lost = take; membarrier; read in. [BRK-1]
-// One of the two sees the other. in == 0 after the membarrier: the owner is outside and will wait in enter_slow, so its P is the thief's
-// until it stores free. in == 1: the thief gives up; the owner will answer at its next bracket.
-// While a thief waits for a grant it is inside its own bracket, so nobody takes from it; it may be asked and denies.
-// Rejected: two states (an asker that times out while the owner donates loses the work); a shared ring with a CAS per pop (2 ns each, always).
+// One of the two sees the other. in == 0 after the membarrier: the owner is outside and will wait in enter_slow, so its
+// P is the thief's until it stores free. in == 1: the thief gives up; the owner will answer at its next bracket. While
+// a thief waits for a grant it is inside its own bracket, so nobody takes from it; it may be asked and denies.
+// Rejected: two states (an asker that times out while the owner donates loses the work); a shared ring with a CAS per
+// pop (2 ns each, always).
 #include <algorithm>
 #include <sched.h>
 
@@ -69,7 +70,7 @@ void deny(M* m) noexcept {
 // The owner did not answer: it is in user code, or off its core.
 static bool take(M* m, M* victim, P* vp) noexcept {
   P* p = m->p;
-  membarrier();                                               // [BRK-1]
+  membarrier();                                                                 // [BRK-1]
   if (__atomic_load_n(&victim->in, __ATOMIC_ACQUIRE) == 0 && victim->p == vp) { // [BRK-1]
     std::uint32_t n = move(vp->fresh, p->fresh, (vp->fresh.size() + 1) / 2);
     n += move(vp->ready, p->ready, (vp->ready.size() + 1) / 2);
@@ -83,7 +84,7 @@ static bool take(M* m, M* victim, P* vp) noexcept {
 }
 
 static bool steal(M* m, P* vp) noexcept {
-  static spin_lock pair; // `thief` and `lost` change together
+  static spin_lock pair;                             // `thief` and `lost` change together
   M* victim = vp->m.load(std::memory_order_acquire); // [LEND-2]
   if (!victim || victim == m || victim->lost.load(std::memory_order_relaxed) != lost_state::free) return false;
   {
@@ -91,13 +92,15 @@ static bool steal(M* m, P* vp) noexcept {
     bool asked = victim->lost.load(std::memory_order_relaxed) == lost_state::free;
     if (asked) {
       victim->thief = m->p;
-      victim->lost.store(lost_state::ask, std::memory_order_release); // [LOST-1] nobody else leaves `free` but under `pair`
+      victim->lost.store(lost_state::ask,
+                         std::memory_order_release); // [LOST-1] nobody else leaves `free` but under `pair`
     }
     pair.unlock();
     if (!asked) return false;
   }
   std::uint64_t t0 = arch::cycles(), patience = ask_us * cycles_per_us.load(std::memory_order_relaxed);
-  while (victim->lost.load(std::memory_order_acquire) == lost_state::ask && arch::cycles() - t0 < patience) arch::relax(); // [LOST-1]
+  while (victim->lost.load(std::memory_order_acquire) == lost_state::ask && arch::cycles() - t0 < patience)
+    arch::relax(); // [LOST-1]
   lost_state l = lost_state::ask;
   bool got;
   if (victim->lost.compare_exchange_strong(l, lost_state::take, std::memory_order_acq_rel)) { // [LOST-1]
@@ -121,7 +124,8 @@ static bool old_front(P* p, const ring& r, std::uint32_t tick, std::uint64_t now
   if (!slots || !n || n > 1u << 30) return false;
   std::uint32_t birth = tick - n;
   if (!fifo) {
-    G* g = peek(slots[head & std::min(peek(r.mask), 511u)]); // any array has 512 slots; a wrong one is only a wrong hint
+    G* g =
+        peek(slots[head & std::min(peek(r.mask), 511u)]); // any array has 512 slots; a wrong one is only a wrong hint
     if (!g) return false;
     birth = peek(g->birth);
   }

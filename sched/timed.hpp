@@ -1,9 +1,11 @@
 // sched/timed.hpp - a plain wait in one queue that may also end by time.
 //
 // The waiter is G::w; G::ok says how far the wait is, under the queue's lock:
-//   ok_waiting  stands in the queue          leaves by: a waker (stores its verdict), or expiry (takes it out, stores ok_expired)
-// The timer is armed before the queue's lock is taken (order: wheel, then queue), so it may expire first: then `expired` says so. Whoever waits
-// calls cancel() before it returns: the record outlives its callback, and after it nobody touches the queue's owner in its name.
+//   ok_waiting  stands in the queue          leaves by: a waker (stores its verdict), or expiry (takes it out, stores
+//   ok_expired)
+// The timer is armed before the queue's lock is taken (order: wheel, then queue), so it may expire first: then
+// `expired` says so. Whoever waits calls cancel() before it returns: the record outlives its callback, and after it
+// nobody touches the queue's owner in its name.
 #pragma once
 #include <cstdint>
 

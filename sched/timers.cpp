@@ -1,4 +1,5 @@
-// sched/timers.cpp - see wheel.hpp and timers.hpp. Lock order: a wheel, then a waiter queue or select_state::lock; two wheels: lower P first.
+// sched/timers.cpp - see wheel.hpp and timers.hpp. Lock order: a wheel, then a waiter queue or select_state::lock; two
+// wheels: lower P first.
 #include "sched/timers.hpp"
 
 #include <ctime>
@@ -65,7 +66,8 @@ bool timer_cancel(timer_node* n) noexcept {
     if (!w) return false;
     spin_guard hold(w->lock);
     san::acquire(n);
-    if (n->owner.load(std::memory_order_acquire) == w) return w->remove(n); // [OWNER-1] else it moved with its P's retirement
+    if (n->owner.load(std::memory_order_acquire) == w)
+      return w->remove(n); // [OWNER-1] else it moved with its P's retirement
   }
 }
 

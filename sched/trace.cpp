@@ -1,6 +1,6 @@
 // sched/trace.cpp - the event record: one ring per M, written by its owner, read once recording is over.
-#include <grt/trace.hpp>
 #include <grt/runtime.hpp>
+#include <grt/trace.hpp>
 
 #include <algorithm>
 #include <stdexcept>
@@ -23,12 +23,14 @@ track tracks[procs_max + 1];
 std::size_t capacity;
 std::uint64_t begin_ns;
 
-void put(track& t, trace::kind what, std::uint32_t p, std::uint64_t g, std::uint64_t other, std::uint32_t arg) noexcept {
+void put(track& t, trace::kind what, std::uint32_t p, std::uint64_t g, std::uint64_t other,
+         std::uint32_t arg) noexcept {
   if (t.events) t.events[t.n++ % capacity] = {now_ns() - begin_ns, g, other, p, arg, what};
 }
 } // namespace
 
-GRT_NOINLINE void record_slow(M* m, trace::kind what, std::uint64_t g, std::uint64_t other, std::uint32_t arg) noexcept {
+GRT_NOINLINE void record_slow(M* m, trace::kind what, std::uint64_t g, std::uint64_t other,
+                              std::uint32_t arg) noexcept {
   if (m && m->id < procs_max) return put(tracks[m->id], what, m->p->id, g, other, arg);
   spin_guard hold(lock);
   put(tracks[procs_max], what, m ? m->p->id : trace::no_processor, g, other, arg);
@@ -36,8 +38,8 @@ GRT_NOINLINE void record_slow(M* m, trace::kind what, std::uint64_t g, std::uint
 
 namespace trace {
 void record(std::size_t events_max) {
-  unsigned n = procs();
-  n = n_made.load(std::memory_order_acquire); // [PROCS-1]
+  start_runtime();
+  unsigned n = n_made.load(std::memory_order_acquire); // [PROCS-1]
   spin_guard hold(lock);
   if (hooks.load(std::memory_order_relaxed) & hook_trace) throw std::logic_error("grt: a recording runs already");
   capacity = std::max<std::size_t>(events_max, 16);
@@ -51,11 +53,13 @@ void record(std::size_t events_max) {
   hooks.fetch_or(hook_trace, std::memory_order_seq_cst); // [TRACE-1]
 }
 
-// A writer that saw the hook set may still be in put(): the membarrier ends none of that, so the rings stay mapped and what it writes late is lost.
+// A writer that saw the hook set may still be in put(): the membarrier ends none of that, so the rings stay mapped and
+// what it writes late is lost.
 recording stop_recording() {
   recording r;
   spin_guard hold(lock);
-  if (!(hooks.fetch_and(~hook_trace, std::memory_order_seq_cst) & hook_trace)) throw std::logic_error("grt: no recording runs"); // [TRACE-1]
+  if (!(hooks.fetch_and(~hook_trace, std::memory_order_seq_cst) & hook_trace))
+    throw std::logic_error("grt: no recording runs"); // [TRACE-1]
   membarrier();
   r.procs = n_procs.load(std::memory_order_relaxed);
   for (track& t : tracks) {
@@ -69,7 +73,8 @@ recording stop_recording() {
 }
 
 const char* to_string(wait_reason r) noexcept {
-  static constexpr const char* names[] = {"none", "chan send", "chan receive", "select", "nil chan", "mutex", "wait group", "sleep", "other"};
+  static constexpr const char* names[] = {"none",  "chan send",  "chan receive", "select", "nil chan",
+                                          "mutex", "wait group", "sleep",        "other"};
   return static_cast<std::size_t>(r) < std::size(names) ? names[static_cast<std::size_t>(r)] : "?";
 }
 } // namespace trace

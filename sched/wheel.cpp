@@ -11,7 +11,8 @@ namespace grt {
 void wheel::place(timer_node* n) noexcept {
   std::uint64_t t = std::max(n->tick, now + 1);
   constexpr std::uint64_t span = std::uint64_t{1} << (6 * levels);
-  if ((t ^ now) >= span) t = std::max(now + 1, (now | (span - 1))); // beyond the wheel: looked at again when it has turned
+  if ((t ^ now) >= span)
+    t = std::max(now + 1, (now | (span - 1))); // beyond the wheel: looked at again when it has turned
   int level = (63 - __builtin_clzll((t ^ now) | 63)) / 6;
   int slot = static_cast<int>((t >> (6 * level)) & 63);
   n->level = static_cast<std::uint8_t>(level);

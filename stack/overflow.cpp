@@ -16,8 +16,14 @@ void (*describe_owner)(int, const char*);
 void report(const char* fault, const bounds& b) {
   text_out(2).str("grt: fatal: ");
   describe_owner(2, fault);
-  text_out(2).str("stack overflow: more than ").dec(b.stack_max).str(" bytes used (fault at ").hex(reinterpret_cast<std::uintptr_t>(fault))
-      .str(")\n  raise it with grt::attr::stack_max or GRT_STACK_MAX=").dec(std::min(b.stack_max * 2, stack_max_most) >> 10).str("K\n");
+  text_out(2)
+      .str("stack overflow: more than ")
+      .dec(b.stack_max)
+      .str(" bytes used (fault at ")
+      .hex(reinterpret_cast<std::uintptr_t>(fault))
+      .str(")\n  raise it with grt::attr::stack_max or GRT_STACK_MAX=")
+      .dec(std::min(b.stack_max * 2, stack_max_most) >> 10)
+      .str("K\n");
   write_backtrace(2);
   std::signal(SIGABRT, SIG_DFL);
   std::abort();

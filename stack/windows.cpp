@@ -29,9 +29,9 @@ constexpr std::uint64_t canary_value = 0x9e3779b97f4a7c15;
 struct arena {
   char* base = nullptr;
   std::size_t stride = 0, usable = 0, capacity = 0;
-  std::size_t opened = 0, carved = 0; // windows, under lock
+  std::size_t opened = 0, carved = 0;                      // windows, under lock
   std::atomic<std::size_t> canaries_from{~std::size_t{0}}; // windows from here on have no guard; set once
-  char** pool = nullptr;              // free windows, a NORESERVE array
+  char** pool = nullptr;                                   // free windows, a NORESERVE array
   std::size_t pooled = 0;
 };
 arena arenas[classes];
@@ -41,10 +41,12 @@ std::atomic<guard_kind> kind{guard_kind::canary};
 long budget = -1;
 int pidfd = -1;
 bool emulated = false; // by Valgrind
-std::size_t most = 0; // bytes reserved for the default class; a quarter for each other one
+std::size_t most = 0;  // bytes reserved for the default class; a quarter for each other one
 
 char* top_of(const arena& a, std::size_t i) { return a.base + (i + 1) * a.stride - 64 * (i % 16) - 16; }
-char* window_of(const arena& a, const char* top) { return a.base + static_cast<std::size_t>(top - a.base) / a.stride * a.stride; }
+char* window_of(const arena& a, const char* top) {
+  return a.base + static_cast<std::size_t>(top - a.base) / a.stride * a.stride;
+}
 
 // memcpy, which TSan would see: it does not see the lock and the bracket that order these.
 void copy(char** to, char* const* from, std::size_t n) {
@@ -65,7 +67,8 @@ bool refuses_access(char* p) {
   return refused;
 }
 
-// Where a huge reservation hurts: an emulator keeps tables for it. An advice that no kernel knows is EINVAL; qemu-user says 0.
+// Where a huge reservation hurts: an emulator keeps tables for it. An advice that no kernel knows is EINVAL; qemu-user
+// says 0.
 std::size_t reserve_limit() {
   if (GRT_TSAN) return std::size_t{1} << 40;
   if ((emulated = san::on_valgrind())) return std::size_t{16} << 30;
@@ -137,7 +140,8 @@ void write_canary(char* low) {
 void warn_canary() {
   static bool warned = false;
   if (std::exchange(warned, true)) return;
-  text_out(2).str("grt: warning: no guard pages for further stacks: this kernel has no MADV_GUARD_INSTALL (Linux 6.13) and vm.max_map_count leaves "
+  text_out(2).str("grt: warning: no guard pages for further stacks: this kernel has no MADV_GUARD_INSTALL (Linux 6.13) "
+                  "and vm.max_map_count leaves "
                   "no mappings; overflows are found at the next park. Raise it: sysctl vm.max_map_count=2097152\n");
 }
 
@@ -162,7 +166,8 @@ void guard(arena& a, std::size_t first, std::size_t n) {
     }
     kind.store(k = guard_kind::canary, std::memory_order_relaxed);
     warn_canary();
-    if (a.canaries_from.load(std::memory_order_relaxed) > first + i) a.canaries_from.store(first + i, std::memory_order_relaxed);
+    if (a.canaries_from.load(std::memory_order_relaxed) > first + i)
+      a.canaries_from.store(first + i, std::memory_order_relaxed);
     write_canary(static_cast<char*>(v[i].iov_base) + guard_bytes);
   }
 }
@@ -173,11 +178,14 @@ void carve(arena& a, std::size_t n, char** tops) {
   iovec v[64];
   for (std::size_t i = 0; i < n; i++) {
     tops[n - 1 - i] = top_of(a, a.carved + i);
-    if (emulated) san::register_stack(window_of(a, tops[n - 1 - i]) + guard_bytes, window_of(a, tops[n - 1 - i]) + a.stride);
+    if (emulated)
+      san::register_stack(window_of(a, tops[n - 1 - i]) + guard_bytes, window_of(a, tops[n - 1 - i]) + a.stride);
     v[i] = {a.base + (a.carved + i + 1) * a.stride - page, page};
   }
   a.carved += n;
-  if (n > 1 && pidfd >= 0) syscall(SYS_process_madvise, pidfd, v, n, madv_populate_write, 0); // one call for n page faults; a kernel without it faults later
+  if (n > 1 && pidfd >= 0)
+    syscall(SYS_process_madvise, pidfd, v, n, madv_populate_write,
+            0); // one call for n page faults; a kernel without it faults later
 }
 
 std::size_t class_of(std::size_t bytes) {
@@ -190,7 +198,8 @@ std::size_t class_of(std::size_t bytes) {
 std::size_t round_stack_max(std::size_t bytes) {
   if (!bytes) return arenas[default_class].usable;
   if (bytes < stack_max_least || bytes > stack_max_most)
-    throw std::invalid_argument("grt: stack_max " + std::to_string(bytes) + " is out of range: 65536 (64K) to 8388608 (8M) bytes");
+    throw std::invalid_argument("grt: stack_max " + std::to_string(bytes) +
+                                " is out of range: 65536 (64K) to 8388608 (8M) bytes");
   return stack_max_least << class_of(bytes);
 }
 
@@ -198,9 +207,11 @@ void start(const config& c) {
   if (arenas[default_class].base) return;
   default_class = class_of(round_stack_max(c.stack_max ? c.stack_max : 256 << 10));
   most = reserve_limit();
-  if (!emulated) pidfd = static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0)); // Valgrind does not know the calls it serves
+  if (!emulated)
+    pidfd = static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0)); // Valgrind does not know the calls it serves
   if (pidfd >= 0) fcntl(pidfd, F_SETFD, FD_CLOEXEC);
-  // LeakSanitizer reads every root region that /proc/self/maps calls readable, and guards made by madvise do not show there.
+  // LeakSanitizer reads every root region that /proc/self/maps calls readable, and guards made by madvise do not show
+  // there.
   guard_kind k = !GRT_ASAN && probe_madvise() ? guard_kind::madvise : guard_kind::mprotect;
   if (c.guard >= 0) k = static_cast<guard_kind>(c.guard);
   budget = c.mprotect_budget >= 0 ? c.mprotect_budget : k == guard_kind::madvise ? -1 : read_budget();

@@ -1,13 +1,13 @@
 // stack/windows.hpp - where stacks stand: windows of reserved address space with a guard at the bottom.
 //
-// One arena per size class (64 KB .. 8 MB), reserved PROT_NONE and opened in chunks of 64 MB; a window is stride bytes: guard (64 KB) at the
-// bottom, then stack_max usable, then one page, so that strides are no power of two. The kernel commits it page by page.
-// A window is named by its top: the coloured, 16-byte aligned address a first frame starts under. Colours take at most 1 KB, so the first
-// page leaves at least 2 KB to user frames.
-// Credits: every goroutine of the default class holds one from the moment its G slot is made; windows are opened so that there are never fewer
-// than credits + slack (what caches may hold back). So a goroutine that exists can always be given a window, and "no memory" is
-// reported where it is asked for, by go().
-// Nothing here knows a G. Everything but get/put on a cache may be called by any thread; refill and open take one lock.
+// One arena per size class (64 KB .. 8 MB), reserved PROT_NONE and opened in chunks of 64 MB; a window is stride bytes:
+// guard (64 KB) at the bottom, then stack_max usable, then one page, so that strides are no power of two. The kernel
+// commits it page by page. A window is named by its top: the coloured, 16-byte aligned address a first frame starts
+// under. Colours take at most 1 KB, so the first page leaves at least 2 KB to user frames. Credits: every goroutine of
+// the default class holds one from the moment its G slot is made; windows are opened so that there are never fewer than
+// credits + slack (what caches may hold back). So a goroutine that exists can always be given a window, and "no memory"
+// is reported where it is asked for, by go(). Nothing here knows a G. Everything but get/put on a cache may be called
+// by any thread; refill and open take one lock.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -23,7 +23,8 @@ struct config {
 };
 inline constexpr std::size_t stack_max_least = 64 << 10, stack_max_most = 8 << 20, guard_bytes = 64 << 10;
 
-/// Once, before anything else. @throws std::system_error: no address space; std::invalid_argument: stack_max out of range.
+/// Once, before anything else. @throws std::system_error: no address space; std::invalid_argument: stack_max out of
+/// range.
 void start(const config&);
 /// Rounds up to a class; 0 is the default class. @throws std::invalid_argument naming the value and the range.
 std::size_t round_stack_max(std::size_t bytes);
@@ -70,7 +71,8 @@ std::size_t most_reserved() noexcept;
 
 /// Per OS thread: an alternate signal stack for the overflow report.
 void install_altstack() noexcept;
-/// SIGSEGV and SIGBUS, where the disposition was default; else ours goes first and chains. `describe` writes who stands on `top`; must not allocate.
+/// SIGSEGV and SIGBUS, where the disposition was default; else ours goes first and chains. `describe` writes who stands
+/// on `top`; must not allocate.
 void install_overflow_handler(void (*describe)(int fd, const char* top)) noexcept;
 
 } // namespace grt::stack

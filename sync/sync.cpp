@@ -1,7 +1,7 @@
 // sync/sync.cpp - the slow paths of mutex and wait_group. The words of their state are explained in grt/sync.hpp.
 //
-// The woken may destroy the object: the waker's last touch is a release of the state (mutex) or of the lock (wait_group), and it makes the
-// goroutines it took out ready afterwards, from a list of its own.
+// The woken may destroy the object: the waker's last touch is a release of the state (mutex) or of the lock
+// (wait_group), and it makes the goroutines it took out ready afterwards, from a list of its own.
 #include <grt/sync.hpp>
 
 #include <stdexcept>
@@ -31,7 +31,8 @@ GRT_NOINLINE bool mutex::lock_slow(std::int64_t timeout_ns) {
   for (int spins = 0;;) {
     std::uint32_t s = state_.load(std::memory_order_relaxed);
     if (!(s & locked) && (!(s & starving) || since)) {
-      if (state_.compare_exchange_weak(s, s | locked, std::memory_order_acquire, std::memory_order_relaxed)) return end(true); // [MUTEX-1]
+      if (state_.compare_exchange_weak(s, s | locked, std::memory_order_acquire, std::memory_order_relaxed))
+        return end(true); // [MUTEX-1]
       continue;
     }
     if (timeout_ns == 0) return false;
@@ -117,11 +118,12 @@ GRT_NOINLINE void wait_group::add(int n) {
     if (count > INT32_MAX) throw std::logic_error("grt: wait_group counter overflow");
     if (!count && static_cast<std::uint32_t>(s)) break;
     // [WG-1]
-    if (state_.compare_exchange_weak(s, s + (static_cast<std::uint64_t>(static_cast<std::int64_t>(n)) << 32), std::memory_order_acq_rel,
-                                     std::memory_order_relaxed))
+    if (state_.compare_exchange_weak(s, s + (static_cast<std::uint64_t>(static_cast<std::int64_t>(n)) << 32),
+                                     std::memory_order_acq_rel, std::memory_order_relaxed))
       return;
   }
-  // Down to zero with waiters: under the lock, so that the lock is the last thing a waiter that leaves early can depend on.
+  // Down to zero with waiters: under the lock, so that the lock is the last thing a waiter that leaves early can depend
+  // on.
   lock_.lock();
   lock_.tsan_acquire();
   s = state_.load(std::memory_order_relaxed);
@@ -131,8 +133,8 @@ GRT_NOINLINE void wait_group::add(int n) {
       throw std::logic_error("grt: negative wait_group counter");
     }
     // [WG-1]
-  } while (!state_.compare_exchange_weak(s, s + (static_cast<std::uint64_t>(static_cast<std::int64_t>(n)) << 32), std::memory_order_acq_rel,
-                                         std::memory_order_relaxed));
+  } while (!state_.compare_exchange_weak(s, s + (static_cast<std::uint64_t>(static_cast<std::int64_t>(n)) << 32),
+                                         std::memory_order_acq_rel, std::memory_order_relaxed));
   detail::waiter* list = nullptr;
   if (static_cast<std::int64_t>(s >> 32) + n == 0) {
     list = queue_.head;

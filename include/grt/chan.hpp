@@ -33,7 +33,8 @@ template <class T> class recv_chan;
 namespace detail {
 inline constexpr std::size_t chan_max_capacity = 0x7fffffff, chan_max_bytes = std::size_t{1} << 40;
 
-template <class T> inline constexpr elem_ops ops_of = {
+template <class T>
+inline constexpr elem_ops ops_of = {
     sizeof(T), alignof(T), [](void* to, void* from) noexcept { ::new (to) T(std::move(*static_cast<T*>(from))); },
     [](void* p) noexcept { static_cast<T*>(p)->~T(); }};
 
@@ -94,7 +95,8 @@ template <class T> struct sender_ops {
       c->n++;
       return chan_unlock(c);
     }
-    if (GRT_DETAIL_UNLIKELY(chan_send_locked(c, &value, true) != outcome::ok)) throw_closed("grt: send on closed channel");
+    if (GRT_DETAIL_UNLIKELY(chan_send_locked(c, &value, true) != outcome::ok))
+      throw_closed("grt: send on closed channel");
   }
   static bool try_send(chan_core* c, T& value) {
     if (!c) return false;
@@ -175,7 +177,8 @@ namespace detail {
 template <class T, class B> class send_side : public B {
 public:
   using B::B;
-  /// Sends, waiting for a receiver or for room. FIFO among senders. @throws channel_error closed, also while waiting. Go: ch <- v.
+  /// Sends, waiting for a receiver or for room. FIFO among senders. @throws channel_error closed, also while waiting.
+  /// Go: ch <- v.
   void send(T value) const { sender_ops<T>::send(this->c_, std::move(value)); }
   /// false: would have to wait; then an rvalue is untouched. @throws channel_error closed. Go: select with default.
   bool try_send(const T& v) const {
@@ -234,12 +237,17 @@ public:
 };
 } // namespace detail
 
-/// A typed queue between goroutines and threads: a shared handle, cheap to copy. Unbuffered unless a capacity is given. Waiters are served in
-/// order; a value for a waiting receiver goes straight to it. chan<void> carries signals: send(), and recv() -> bool. Go: chan T.
+/// A typed queue between goroutines and threads: a shared handle, cheap to copy. Unbuffered unless a capacity is given.
+/// Waiters are served in order; a value for a waiting receiver goes straight to it. chan<void> carries signals: send(),
+/// and recv() -> bool. Go: chan T.
 template <class T> class chan : public detail::send_side<T, detail::recv_side<T, detail::handle>> {
   using base = detail::send_side<T, detail::recv_side<T, detail::handle>>;
-  template <class U> static constexpr bool fits = std::is_void_v<U> || (std::is_nothrow_move_constructible_v<U> && std::is_nothrow_destructible_v<U>);
-  static_assert(fits<T>, "grt::chan<T>: T must be nothrow move constructible and nothrow destructible; send a std::unique_ptr<T>");
+  template <class U>
+  static constexpr bool fits = std::is_void_v<U> ||
+                               (std::is_nothrow_move_constructible_v<U> && std::is_nothrow_destructible_v<U>);
+  static_assert(
+      fits<T>,
+      "grt::chan<T>: T must be nothrow move constructible and nothrow destructible; send a std::unique_ptr<T>");
 
 public:
   static constexpr std::size_t max_capacity = detail::chan_max_capacity;

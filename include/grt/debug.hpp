@@ -5,21 +5,21 @@
 
 namespace grt::debug {
 
-/// Writes one paragraph per goroutine (id, name, state, what it waits for, where it was created) to the descriptor `fd`.
-/// Any thread, also from a signal handler: allocates nothing, takes no lock, and therefore may show a goroutine that moves on
-/// meanwhile in its old state. Starts nothing. Go: what SIGQUIT prints.
+/// Writes one paragraph per goroutine (id, name, state, what it waits for, where it was created) to the descriptor
+/// `fd`. Any thread, also from a signal handler: allocates nothing, takes no lock, and therefore may show a goroutine
+/// that moves on meanwhile in its old state. Starts nothing. Go: what SIGQUIT prints.
 void dump(int fd) noexcept;
 
 /// Counts since the runtime started; a racy but never torn snapshot.
 struct metrics {
-  std::uint64_t spawned;         ///< goroutines ever started
-  std::uint64_t goroutines;      ///< now alive
-  std::uint64_t switches;        ///< scheduling decisions, modulo 2^32 on each processor
-  std::uint64_t steals;          ///< times a processor took goroutines over from another one
-  std::uint64_t stolen;          ///< goroutines moved by that
-  std::uint64_t wakes;           ///< futex wakes of a sleeping runtime thread
-  std::uint64_t threads;         ///< runtime threads
-  std::uint64_t windows;         ///< stack windows made so far (they are reused, not returned)
+  std::uint64_t spawned;    ///< goroutines ever started
+  std::uint64_t goroutines; ///< now alive
+  std::uint64_t switches;   ///< scheduling decisions, modulo 2^32 on each processor
+  std::uint64_t steals;     ///< times a processor took goroutines over from another one
+  std::uint64_t stolen;     ///< goroutines moved by that
+  std::uint64_t wakes;      ///< futex wakes of a sleeping runtime thread
+  std::uint64_t threads;    ///< runtime threads
+  std::uint64_t windows;    ///< stack windows made so far (they are reused, not returned)
 };
 /// Any thread. Cost: a few microseconds.
 metrics read_metrics() noexcept;
@@ -27,7 +27,8 @@ metrics read_metrics() noexcept;
 /// How the stacks are guarded: "madvise", "mprotect" or "canary"; "" before the start. See README, "Guards by kernel".
 const char* guards() noexcept;
 
-/// Bytes of stack in memory now, free windows included. Any thread. Cost: it asks the kernel about every window, some 0.5 us each.
+/// Bytes of stack in memory now, free windows included. Any thread. Cost: it asks the kernel about every window, some
+/// 0.5 us each.
 std::size_t stack_bytes() noexcept;
 
 } // namespace grt::debug

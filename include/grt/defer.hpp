@@ -4,7 +4,8 @@
 
 namespace grt {
 
-/// defer d{[&] { ... }}; runs at scope exit, last made first; d.dismiss() forgets it. Go: defer, for a block instead of a function.
+/// defer d{[&] { ... }}; runs at scope exit, last made first; d.dismiss() forgets it. Go: defer, for a block instead of
+/// a function.
 template <class F> class defer {
 public:
   explicit defer(F f) : f_(std::move(f)) {}

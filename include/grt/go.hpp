@@ -48,7 +48,8 @@ template <class T> struct boxed { // closures that do not fit
   }
 };
 
-template <class T, class... A> GRT_DETAIL_INLINE void spawn(const void* site, unsigned line, const attr* a, A&&... args) {
+template <class T, class... A>
+GRT_DETAIL_INLINE void spawn(const void* site, unsigned line, const attr* a, A&&... args) {
   if constexpr (sizeof(T) > closure_bytes || alignof(T) > 8) {
     T* p = new (std::nothrow) T(std::forward<A>(args)...);
     if (!p) throw std::system_error(std::make_error_code(std::errc::not_enough_memory), "grt::go");
@@ -75,36 +76,41 @@ template <class F, class... A> struct bound {
   F f;
   std::tuple<A...> args;
   template <class G, class... B> explicit bound(G&& g, B&&... b) : f(std::forward<G>(g)), args(std::forward<B>(b)...) {}
-  void operator()() { std::apply([this](A&... a) { std::invoke(std::move(f), std::move(a)...); }, args); }
+  void operator()() {
+    std::apply([this](A&... a) { std::invoke(std::move(f), std::move(a)...); }, args);
+  }
 };
 
 } // namespace detail
 
-/// Starts f() in a goroutine; f is decay-copied. Any thread. Never blocks; some 15 ns with run and end, no system call once warm.
-/// The stack is bound at the first run. @throws std::system_error no memory, nothing started; what copying f throws. Go: `go f()`.
+/// Starts f() in a goroutine; f is decay-copied. Any thread. Never blocks; some 15 ns with run and end, no system call
+/// once warm. The stack is bound at the first run. @throws std::system_error no memory, nothing started; what copying f
+/// throws. Go: `go f()`.
 template <class F>
-  requires std::invocable<std::decay_t<F>>
-GRT_DETAIL_INLINE void go(F&& f, const char* file = __builtin_FILE(), unsigned line = __builtin_LINE()) {
+requires std::invocable<std::decay_t<F>> GRT_DETAIL_INLINE void go(F&& f, const char* file = __builtin_FILE(),
+                                                                   unsigned line = __builtin_LINE()) {
   detail::spawn<std::decay_t<F>>(file, line, nullptr, std::forward<F>(f));
 }
 /// The same with a name or a stack size. @throws std::invalid_argument stack_max out of range.
 template <class F>
-  requires std::invocable<std::decay_t<F>>
+requires std::invocable<std::decay_t<F>>
 void go(const attr& a, F&& f, const char* file = __builtin_FILE(), unsigned line = __builtin_LINE()) {
   detail::spawn<std::decay_t<F>>(file, line, &a, std::forward<F>(f));
 }
 /// Starts f(args...), all decay-copied as std::thread does: what `go f(x, y)` evaluates at once, is evaluated at once.
 template <class F, class A0, class... A>
-  requires std::invocable<std::decay_t<F>, std::decay_t<A0>, std::decay_t<A>...>
-GRT_DETAIL_NOINLINE void go(F&& f, A0&& a0, A&&... args) {
+requires std::invocable<std::decay_t<F>, std::decay_t<A0>, std::decay_t<A>...> GRT_DETAIL_NOINLINE void
+go(F&& f, A0&& a0, A&&... args) {
   using T = detail::bound<std::decay_t<F>, std::decay_t<A0>, std::decay_t<A>...>;
-  detail::spawn<T>(__builtin_return_address(0), 0, nullptr, std::forward<F>(f), std::forward<A0>(a0), std::forward<A>(args)...);
+  detail::spawn<T>(__builtin_return_address(0), 0, nullptr, std::forward<F>(f), std::forward<A0>(a0),
+                   std::forward<A>(args)...);
 }
 template <class F, class A0, class... A>
-  requires std::invocable<std::decay_t<F>, std::decay_t<A0>, std::decay_t<A>...>
-GRT_DETAIL_NOINLINE void go(const attr& a, F&& f, A0&& a0, A&&... args) {
+requires std::invocable<std::decay_t<F>, std::decay_t<A0>, std::decay_t<A>...> GRT_DETAIL_NOINLINE void
+go(const attr& a, F&& f, A0&& a0, A&&... args) {
   using T = detail::bound<std::decay_t<F>, std::decay_t<A0>, std::decay_t<A>...>;
-  detail::spawn<T>(__builtin_return_address(0), 0, &a, std::forward<F>(f), std::forward<A0>(a0), std::forward<A>(args)...);
+  detail::spawn<T>(__builtin_return_address(0), 0, &a, std::forward<F>(f), std::forward<A0>(a0),
+                   std::forward<A>(args)...);
 }
 
 /// Lets the other goroutines of this processor run first. On a foreign thread: sched_yield. Go: runtime.Gosched.
@@ -118,12 +124,13 @@ namespace this_goroutine {
 std::uint64_t id() noexcept; ///< 0 outside a goroutine; never reused
 std::string_view name();
 void set_name(std::string_view); ///< the first 47 bytes; nothing outside a goroutine
-/// From here to the matching unpin() the goroutine runs on one thread, which runs nothing else: for thread-local state, OpenGL, setns(2), a
-/// library that wants its own thread. Nests. Each turn costs two futex wakes. One that ends pinned ends its thread. false outside a goroutine.
+/// From here to the matching unpin() the goroutine runs on one thread, which runs nothing else: for thread-local state,
+/// OpenGL, setns(2), a library that wants its own thread. Nests. Each turn costs two futex wakes. One that ends pinned
+/// ends its thread. false outside a goroutine.
 /// @throws std::system_error no thread. Go: runtime.LockOSThread.
 bool pin();
-void unpin(); ///< Go: runtime.UnlockOSThread; nothing where nothing is pinned
-stack_bounds stack() noexcept;   ///< the reserved range; {} outside a goroutine
+void unpin();                  ///< Go: runtime.UnlockOSThread; nothing where nothing is pinned
+stack_bounds stack() noexcept; ///< the reserved range; {} outside a goroutine
 } // namespace this_goroutine
 
 } // namespace grt

@@ -13,8 +13,8 @@
 
 namespace grt {
 
-/// How the runtime starts. The environment wins: GRT_PROCS=4, GRT_STACK_MAX=1M, GRT_GUARD=mprotect; a bad value ends the program with
-/// one line and status 2. Ignored under AT_SECURE.
+/// How the runtime starts. The environment wins: GRT_PROCS=4, GRT_STACK_MAX=1M, GRT_GUARD=mprotect; a bad value ends
+/// the program with one line and status 2. Ignored under AT_SECURE.
 struct options {
   unsigned procs = 0;                           ///< 0: min(affinity, cgroup CPU quota), at least 1
   std::size_t stack_max = 256 << 10;            ///< bytes reserved per goroutine, 64 KB to 8 MB; committed page by page
@@ -26,38 +26,43 @@ void start(const options&);
 extern std::atomic<unsigned long long> foreign_spawned;
 } // namespace detail
 
-/// Runs f as a goroutine and returns its result; an exception that leaves f is rethrown here. Any thread or goroutine; waits for f, not for
-/// goroutines f started. Nests and repeats. `o` counts only for the call that starts the runtime.
+/// Runs f as a goroutine and returns its result; an exception that leaves f is rethrown here. Any thread or goroutine;
+/// waits for f, not for goroutines f started. Nests and repeats. `o` counts only for the call that starts the runtime.
 /// @throws std::system_error no memory or no thread; std::invalid_argument an option out of range.
 template <class F>
-auto run(F&& f, const options& o = {}, const char* file = __builtin_FILE(), unsigned line = __builtin_LINE()) -> std::invoke_result_t<F> {
+auto run(F&& f, const options& o = {}, const char* file = __builtin_FILE(), unsigned line = __builtin_LINE())
+    -> std::invoke_result_t<F> {
   using R = std::invoke_result_t<F>;
   detail::start(o);
   wait_group done;
   std::exception_ptr error;
   done.add(1);
   if constexpr (std::is_void_v<R>) {
-    go([&] {
-      try {
-        std::forward<F>(f)();
-      } catch (...) {
-        error = std::current_exception();
-      }
-      done.done();
-    }, file, line);
+    go(
+        [&] {
+          try {
+            std::forward<F>(f)();
+          } catch (...) {
+            error = std::current_exception();
+          }
+          done.done();
+        },
+        file, line);
     done.wait();
     if (error) std::rethrow_exception(std::move(error));
   } else {
     std::optional<std::conditional_t<std::is_reference_v<R>, std::remove_reference_t<R>*, R>> result;
-    go([&] {
-      try {
-        if constexpr (std::is_reference_v<R>) result.emplace(&std::forward<F>(f)());
-        else result.emplace(std::forward<F>(f)());
-      } catch (...) {
-        error = std::current_exception();
-      }
-      done.done();
-    }, file, line);
+    go(
+        [&] {
+          try {
+            if constexpr (std::is_reference_v<R>) result.emplace(&std::forward<F>(f)());
+            else result.emplace(std::forward<F>(f)());
+          } catch (...) {
+            error = std::current_exception();
+          }
+          done.done();
+        },
+        file, line);
     done.wait();
     if (error) std::rethrow_exception(std::move(error));
     if constexpr (std::is_reference_v<R>) return static_cast<R>(**result);
@@ -67,8 +72,9 @@ auto run(F&& f, const options& o = {}, const char* file = __builtin_FILE(), unsi
 
 /// How many goroutines may run at once. Starts the runtime. Go: GOMAXPROCS(0).
 unsigned procs();
-/// Changes it, live, 1 to 1024, and returns the previous number. A processor that goes gives its work to the others at its next scheduling
-/// point. @throws std::invalid_argument out of range; std::system_error no thread. Go: GOMAXPROCS(n).
+/// Changes it, live, 1 to 1024, and returns the previous number. A processor that goes gives its work to the others at
+/// its next scheduling point. @throws std::invalid_argument out of range; std::system_error no thread. Go:
+/// GOMAXPROCS(n).
 unsigned set_procs(unsigned n);
 /// Goroutines alive now. Cost: a look at each processor. Go: NumGoroutine.
 std::size_t goroutines();

@@ -53,7 +53,10 @@ template <class T> struct store_to {
 template <class T, class V, class F> struct send_case : case_base {
   V value; // T: a copy; T&&: moved from only if it fires
   F f;
-  template <class U> send_case(chan_core* c, U&& v, F f) : case_base(c, true), value(std::forward<U>(v)), f(std::move(f)) { k.elem = const_cast<std::remove_const_t<T>*>(&value); }
+  template <class U>
+  send_case(chan_core* c, U&& v, F f) : case_base(c, true), value(std::forward<U>(v)), f(std::move(f)) {
+    k.elem = const_cast<std::remove_const_t<T>*>(&value);
+  }
   void fire(bool ok) {
     if (!ok) throw_closed("grt: send on closed channel");
     if constexpr (!std::is_same_v<F, no_handler>) f();
@@ -86,16 +89,21 @@ template <class F> inline constexpr bool is_default<default_case<F>> = true;
 template <class C> inline constexpr bool is_recv = false;
 template <class T, class F> inline constexpr bool is_recv<recv_case<T, F>> = true;
 
-inline void prepare(case_base& c, select_case**& at, select_args&, std::size_t i, std::size_t*& index, std::size_t&, std::size_t&) {
+inline void prepare(case_base& c, select_case**& at, select_args&, std::size_t i, std::size_t*& index, std::size_t&,
+                    std::size_t&) {
   *at++ = &c.k;
   *index++ = i;
 }
-template <class F> void prepare(timeout_case<F>& c, select_case**&, select_args& a, std::size_t i, std::size_t*&, std::size_t& timeout, std::size_t&) {
+template <class F>
+void prepare(timeout_case<F>& c, select_case**&, select_args& a, std::size_t i, std::size_t*&, std::size_t& timeout,
+             std::size_t&) {
   if (a.timeout_ns >= 0 && a.timeout_ns <= c.ns) return; // of several the earliest counts
   a.timeout_ns = c.ns;
   timeout = i;
 }
-template <class F> void prepare(default_case<F>&, select_case**&, select_args& a, std::size_t i, std::size_t*&, std::size_t&, std::size_t& dflt) {
+template <class F>
+void prepare(default_case<F>&, select_case**&, select_args& a, std::size_t i, std::size_t*&, std::size_t&,
+             std::size_t& dflt) {
   if (a.has_default) throw std::logic_error("grt::select: two defaults");
   a.has_default = true;
   dflt = i;
@@ -106,34 +114,43 @@ template <class C> void fire(C& c, bool ok) {
 }
 } // namespace detail
 
-template <class T, class B> detail::recv_case<T, detail::no_handler> on_recv(const detail::recv_side<T, B>& c) { return {detail::access::core(c), {}}; }
+template <class T, class B> detail::recv_case<T, detail::no_handler> on_recv(const detail::recv_side<T, B>& c) {
+  return {detail::access::core(c), {}};
+}
 template <class T, class B, class F>
-  requires(!std::is_same_v<std::decay_t<F>, std::optional<T>>)
-detail::recv_case<T, std::decay_t<F>> on_recv(const detail::recv_side<T, B>& c, F&& f) {
+requires(!std::is_same_v<std::decay_t<F>, std::optional<T>>) detail::recv_case<T, std::decay_t<F>> on_recv(
+    const detail::recv_side<T, B>& c, F&& f) {
   return {detail::access::core(c), std::forward<F>(f)};
 }
-template <class T, class B> detail::recv_case<T, detail::store_to<T>> on_recv(const detail::recv_side<T, B>& c, std::optional<T>& out) {
+template <class T, class B>
+detail::recv_case<T, detail::store_to<T>> on_recv(const detail::recv_side<T, B>& c, std::optional<T>& out) {
   return {detail::access::core(c), detail::store_to<T>{&out}};
 }
 template <class T, class B, class V, class F = detail::no_handler>
-  requires(!std::is_void_v<T> && std::is_convertible_v<V, T>)
-auto on_send(const detail::send_side<T, B>& c, V&& v, F f = {}) {
-  using held = std::conditional_t<std::is_same_v<V, T>, T&&, T>; // an rvalue of the very type is moved from only if it fires
+requires(!std::is_void_v<T> && std::is_convertible_v<V, T>) auto on_send(const detail::send_side<T, B>& c, V&& v,
+                                                                         F f = {}) {
+  using held =
+      std::conditional_t<std::is_same_v<V, T>, T&&, T>; // an rvalue of the very type is moved from only if it fires
   return detail::send_case<T, held, F>(detail::access::core(c), std::forward<V>(v), std::move(f));
 }
-template <class B, class F = detail::no_handler> detail::send_case<void, void, F> on_send(const detail::send_side<void, B>& c, F f = {}) {
+template <class B, class F = detail::no_handler>
+detail::send_case<void, void, F> on_send(const detail::send_side<void, B>& c, F f = {}) {
   return {detail::access::core(c), std::move(f)};
 }
-template <class R, class Period, class F = detail::no_handler> detail::timeout_case<F> on_timeout(std::chrono::duration<R, Period> d, F f = {}) {
+template <class R, class Period, class F = detail::no_handler>
+detail::timeout_case<F> on_timeout(std::chrono::duration<R, Period> d, F f = {}) {
   return {detail::ns_of(d), std::move(f)};
 }
-template <class F = detail::no_handler> detail::default_case<F> on_default(F f = {}) { return detail::default_case<F>(std::move(f)); }
+template <class F = detail::no_handler> detail::default_case<F> on_default(F f = {}) {
+  return detail::default_case<F>(std::move(f));
+}
 
-/// Waits until one of the cases can go on, does it, runs its handler and returns its index. Uniform choice among the ready ones. Any thread.
-/// Allocates nothing up to 8 cases. @throws channel_error a send whose channel is closed; what the handler throws, the operation then done.
-/// Go: select.
+/// Waits until one of the cases can go on, does it, runs its handler and returns its index. Uniform choice among the
+/// ready ones. Any thread. Allocates nothing up to 8 cases. @throws channel_error a send whose channel is closed; what
+/// the handler throws, the operation then done. Go: select.
 template <class... C> std::size_t select(C&&... cases) {
-  static_assert((!std::is_lvalue_reference_v<C> && ...), "grt::select takes its cases as temporaries: on_recv(...), on_send(...)");
+  static_assert((!std::is_lvalue_reference_v<C> && ...),
+                "grt::select takes its cases as temporaries: on_recv(...), on_send(...)");
   if constexpr (sizeof...(C) == 0) {
     detail::chan_nil_block(false);
   } else {
@@ -159,7 +176,9 @@ template <class... C> std::size_t select(C&&... cases) {
     a.n = static_cast<unsigned>(at - list);
     bool ok = true;
     int fired = detail::select_run(a, ok);
-    std::size_t which = fired == detail::select_default ? dflt : fired == detail::select_timeout ? timeout : index[fired];
+    std::size_t which = fired == detail::select_default   ? dflt
+                        : fired == detail::select_timeout ? timeout
+                                                          : index[fired];
     i = 0;
     ((i++ == which ? detail::fire(cases, ok) : void()), ...);
     return which;

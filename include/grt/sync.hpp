@@ -12,12 +12,15 @@
 
 namespace grt {
 
-/// Mutual exclusion between goroutines and threads alike; a waiting goroutine parks. Uncontended: one locked instruction each way.
-/// A newcomer may overtake a waiter, until one has waited 1 ms: then the lock is handed over in order. Any goroutine may unlock. BasicLockable,
-/// Lockable, TimedLockable. Whoever holds the lock may unlock and destroy it at once if nobody else will use it. Go: sync.Mutex.
+/// Mutual exclusion between goroutines and threads alike; a waiting goroutine parks. Uncontended: one locked
+/// instruction each way. A newcomer may overtake a waiter, until one has waited 1 ms: then the lock is handed over in
+/// order. Any goroutine may unlock. BasicLockable, Lockable, TimedLockable. Whoever holds the lock may unlock and
+/// destroy it at once if nobody else will use it. Go: sync.Mutex.
 ///
-/// state_  bit 0 locked.   bit 1 somebody is queued: stale 1 costs one slow unlock, stale 0 would lose a wake and cannot be (set under queue_lock_
-///         while bit 0 is seen set; cleared under it when the queue is empty).   bit 2 starving: unlock hands over, newcomers queue.
+/// state_  bit 0 locked.   bit 1 somebody is queued: stale 1 costs one slow unlock, stale 0 would lose a wake and
+/// cannot be (set under queue_lock_
+///         while bit 0 is seen set; cleared under it when the queue is empty).   bit 2 starving: unlock hands over,
+///         newcomers queue.
 class mutex {
 public:
   constexpr mutex() noexcept = default;
@@ -31,22 +34,31 @@ public:
   void lock() {
     std::uint32_t free = 0;
     // [MUTEX-1]
-    if (GRT_DETAIL_UNLIKELY(!state_.compare_exchange_strong(free, locked, std::memory_order_acquire, std::memory_order_relaxed))) lock_slow(-1);
+    if (GRT_DETAIL_UNLIKELY(
+            !state_.compare_exchange_strong(free, locked, std::memory_order_acquire, std::memory_order_relaxed)))
+      lock_slow(-1);
   }
   bool try_lock() noexcept {
     std::uint32_t s = state_.load(std::memory_order_relaxed);
     while (!(s & (locked | starving)))
-      if (state_.compare_exchange_weak(s, s | locked, std::memory_order_acquire, std::memory_order_relaxed)) return true; // [MUTEX-1]
+      if (state_.compare_exchange_weak(s, s | locked, std::memory_order_acquire, std::memory_order_relaxed))
+        return true; // [MUTEX-1]
     return false;
   }
   /// Waits at most d; false: not locked. TimedLockable.
-  template <class R, class P> bool try_lock_for(std::chrono::duration<R, P> d) { return try_lock() || lock_slow(detail::ns_of(d)); }
-  template <class C, class D> bool try_lock_until(std::chrono::time_point<C, D> t) { return try_lock_for(t - C::now()); }
+  template <class R, class P> bool try_lock_for(std::chrono::duration<R, P> d) {
+    return try_lock() || lock_slow(detail::ns_of(d));
+  }
+  template <class C, class D> bool try_lock_until(std::chrono::time_point<C, D> t) {
+    return try_lock_for(t - C::now());
+  }
   /// Unlocking an unlocked mutex is fatal, with a report.
   void unlock() noexcept {
     std::uint32_t s = locked;
     // [MUTEX-1]
-    if (GRT_DETAIL_UNLIKELY(!state_.compare_exchange_strong(s, 0, std::memory_order_release, std::memory_order_relaxed))) unlock_slow();
+    if (GRT_DETAIL_UNLIKELY(
+            !state_.compare_exchange_strong(s, 0, std::memory_order_release, std::memory_order_relaxed)))
+      unlock_slow();
   }
 
 private:
@@ -60,8 +72,8 @@ private:
   detail::wait_queue queue_;
 };
 
-/// Waits for a number of things to be done. Reusable once wait has returned. The last done() touches nothing after it has let the waiters go, so
-/// they may destroy it at once. Go: sync.WaitGroup.
+/// Waits for a number of things to be done. Reusable once wait has returned. The last done() touches nothing after it
+/// has let the waiters go, so they may destroy it at once. Go: sync.WaitGroup.
 class wait_group {
 public:
   constexpr wait_group() noexcept = default;
@@ -78,7 +90,8 @@ public:
     std::uint64_t s = state_.load(std::memory_order_relaxed);
     // [WG-1] the plain case; waking and misuse go the slow way
     while (GRT_DETAIL_LIKELY((s >> 32) > 1 || s == one))
-      if (state_.compare_exchange_weak(s, s - one, std::memory_order_acq_rel, std::memory_order_relaxed)) return; // [WG-1]
+      if (state_.compare_exchange_weak(s, s - one, std::memory_order_acq_rel, std::memory_order_relaxed))
+        return; // [WG-1]
     add(-1);
   }
   /// Parks until the count is zero.
@@ -89,7 +102,8 @@ public:
   template <class F> void go(F&& f, const char* file = __builtin_FILE(), unsigned line = __builtin_LINE()) {
     start(nullptr, std::forward<F>(f), file, line);
   }
-  template <class F> void go(const attr& a, F&& f, const char* file = __builtin_FILE(), unsigned line = __builtin_LINE()) {
+  template <class F>
+  void go(const attr& a, F&& f, const char* file = __builtin_FILE(), unsigned line = __builtin_LINE()) {
     start(&a, std::forward<F>(f), file, line);
   }
 

@@ -25,11 +25,13 @@ template <class R, class P> std::int64_t ns_of(std::chrono::duration<R, P> d) no
 }
 
 struct timer_core; // counted: each handle holds one, being armed another
-/// Sends the time on c, of capacity 1; period 0: once. One reference for the caller. @throws std::system_error no memory or no thread.
+/// Sends the time on c, of capacity 1; period 0: once. One reference for the caller. @throws std::system_error no
+/// memory or no thread.
 timer_core* timer_make(chan_core* c);
-/// Storage for a callable of `bytes`, 16-byte aligned, to be constructed before the first timer_set. run and destroy are given the storage.
+/// Storage for a callable of `bytes`, 16-byte aligned, to be constructed before the first timer_set. run and destroy
+/// are given the storage.
 timer_core* timer_make(std::size_t bytes, void (*run)(void*), void (*destroy)(void*), void*& storage);
-void timer_forget_function(timer_core* t) noexcept; // its construction threw
+void timer_forget_function(timer_core* t) noexcept;                  // its construction threw
 bool timer_set(timer_core* t, std::int64_t ns, std::int64_t period); // stops, then arms. true: it was pending
 bool timer_stop(timer_core* t) noexcept;
 chan_core* timer_channel(timer_core* t) noexcept;
@@ -62,20 +64,25 @@ protected:
 template <class R, class P> void sleep_for(std::chrono::duration<R, P> d) { detail::sleep_ns(detail::ns_of(d)); }
 inline void sleep_until(time_point t) { sleep_for(t - std::chrono::steady_clock::now()); }
 
-/// Fires once: sends the time on c(), or starts a function's goroutine (after_func). A shared handle; dropping the last one does not stop it. Any
-/// thread; nothing blocks. After stop() or reset() no value of before is ever received, as since Go 1.23. Go: time.Timer.
+/// Fires once: sends the time on c(), or starts a function's goroutine (after_func). A shared handle; dropping the last
+/// one does not stop it. Any thread; nothing blocks. After stop() or reset() no value of before is ever received, as
+/// since Go 1.23. Go: time.Timer.
 class timer : public detail::timer_handle {
 public:
   timer() noexcept : timer_handle(nullptr) {} ///< empty: stop() is false, c() is nil, reset() throws std::logic_error
   /// Pending from now on. @throws std::system_error no memory. Go: time.NewTimer.
-  template <class R, class P> explicit timer(std::chrono::duration<R, P> d) : timer(detail::timer_make(detail::access::core(chan<time_point>(1)))) {
+  template <class R, class P>
+  explicit timer(std::chrono::duration<R, P> d) : timer(detail::timer_make(detail::access::core(chan<time_point>(1)))) {
     detail::timer_set(t_, detail::ns_of(d), 0);
   }
   /// Where the time is sent; nil for after_func.
-  recv_chan<time_point> c() const { return detail::access::recv_of<time_point>(t_ ? detail::timer_channel(t_) : nullptr); }
+  recv_chan<time_point> c() const {
+    return detail::access::recv_of<time_point>(t_ ? detail::timer_channel(t_) : nullptr);
+  }
   /// true: it was pending, and now it is not: the value was not received, the function's goroutine not started.
   bool stop() const noexcept { return t_ && detail::timer_stop(t_); }
-  /// Pending anew, for d from now. true: it was pending. @throws std::system_error no memory for after_func's next goroutine; then it is stopped.
+  /// Pending anew, for d from now. true: it was pending. @throws std::system_error no memory for after_func's next
+  /// goroutine; then it is stopped.
   template <class R, class P> bool reset(std::chrono::duration<R, P> d) const {
     if (!t_) detail::throw_empty_timer();
     return detail::timer_set(t_, detail::ns_of(d), 0);
@@ -86,13 +93,16 @@ private:
   template <class R, class P, class F> friend timer after_func(std::chrono::duration<R, P> d, F&& f);
 };
 
-/// Runs f in a goroutine of its own once d has passed. The memory for that goroutine is taken now; it is counted once it starts. f may run several
-/// times at once if it is reset while it runs. @throws std::system_error no memory. Go: time.AfterFunc.
+/// Runs f in a goroutine of its own once d has passed. The memory for that goroutine is taken now; it is counted once
+/// it starts. f may run several times at once if it is reset while it runs. @throws std::system_error no memory. Go:
+/// time.AfterFunc.
 template <class R, class P, class F> timer after_func(std::chrono::duration<R, P> d, F&& f) {
   using T = std::decay_t<F>;
   static_assert(alignof(T) <= 16, "grt::after_func: capture over-aligned data by pointer");
   void* storage;
-  timer t(detail::timer_make(sizeof(T), [](void* p) { std::invoke(*static_cast<T*>(p)); }, [](void* p) { static_cast<T*>(p)->~T(); }, storage));
+  timer t(detail::timer_make(
+      sizeof(T), [](void* p) { std::invoke(*static_cast<T*>(p)); }, [](void* p) { static_cast<T*>(p)->~T(); },
+      storage));
   try {
     ::new (storage) T(std::forward<F>(f));
   } catch (...) {
@@ -103,10 +113,12 @@ template <class R, class P, class F> timer after_func(std::chrono::duration<R, P
   return t;
 }
 
-/// Receives the time once d has passed. It cannot be stopped and lives until it is due: in a loop use on_timeout(d), which costs no memory. Go: time.After.
+/// Receives the time once d has passed. It cannot be stopped and lives until it is due: in a loop use on_timeout(d),
+/// which costs no memory. Go: time.After.
 template <class R, class P> recv_chan<time_point> after(std::chrono::duration<R, P> d) { return timer(d).c(); }
 
-/// Sends the time on c() every d; a receiver that is late misses ticks. Stops when destroyed; c() is not closed then. Any thread. Go: time.Ticker.
+/// Sends the time on c() every d; a receiver that is late misses ticks. Stops when destroyed; c() is not closed then.
+/// Any thread. Go: time.Ticker.
 class ticker : detail::timer_handle {
 public:
   /// @throws std::invalid_argument d <= 0; std::system_error no memory.
@@ -121,7 +133,9 @@ public:
     return *this;
   }
   ~ticker() { stop(); }
-  recv_chan<time_point> c() const { return detail::access::recv_of<time_point>(t_ ? detail::timer_channel(t_) : nullptr); }
+  recv_chan<time_point> c() const {
+    return detail::access::recv_of<time_point>(t_ ? detail::timer_channel(t_) : nullptr);
+  }
   void stop() const noexcept {
     if (t_) detail::timer_stop(t_);
   }

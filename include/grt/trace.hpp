@@ -6,7 +6,8 @@
 
 namespace grt::trace {
 
-/// What an event says. `g` is the goroutine it is about, `other` the second party; 0 stands for a foreign thread, a timer or nobody.
+/// What an event says. `g` is the goroutine it is about, `other` the second party; 0 stands for a foreign thread, a
+/// timer or nobody.
 enum class kind : std::uint8_t {
   spawn, ///< g was made by `other`, in source line `arg` if known
   run,   ///< g begins or goes on running on processor p
@@ -20,7 +21,17 @@ enum class kind : std::uint8_t {
 };
 
 /// Why a goroutine waits. Printed by debug::dump in the same words.
-enum class wait_reason : std::uint8_t { none, chan_send, chan_receive, select, nil_chan, mutex, wait_group, sleep, other };
+enum class wait_reason : std::uint8_t {
+  none,
+  chan_send,
+  chan_receive,
+  select,
+  nil_chan,
+  mutex,
+  wait_group,
+  sleep,
+  other
+};
 
 /// "chan receive", "select" ...
 const char* to_string(wait_reason r) noexcept;
@@ -41,8 +52,8 @@ struct recording {
   unsigned procs = 0;
 };
 
-/// Begins to record into one ring of `events_max_per_thread` events (32 bytes each) per runtime thread; older ones are overwritten.
-/// Any thread; starts the runtime. Costs some 10 ns an event while on, one predicted branch while off.
+/// Begins to record into one ring of `events_max_per_thread` events (32 bytes each) per runtime thread; older ones are
+/// overwritten. Any thread; starts the runtime. Costs some 10 ns an event while on, one predicted branch while off.
 /// @throws std::logic_error if a recording runs already; std::system_error: no memory.
 void record(std::size_t events_max_per_thread = 1 << 16);
 

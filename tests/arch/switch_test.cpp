@@ -1,4 +1,5 @@
-// The switch in assembly terms: what survives it, what a new stack looks like, and unwinding from each of its instructions.
+// The switch in assembly terms: what survives it, what a new stack looks like, and unwinding from each of its
+// instructions.
 #include "tests/support/fixture.hpp"
 
 #include <atomic>
@@ -57,7 +58,8 @@ TEST_F(Switch, ANewStackIsAligned_AndEmptyAbove) {
         EXPECT_EQ(reinterpret_cast<std::uintptr_t>(local) % 16, 0u);
         auto b = this_goroutine::stack();
         EXPECT_LT(static_cast<const volatile void*>(local), b.high);
-        EXPECT_LT(static_cast<char*>(b.high) - static_cast<char*>(__builtin_frame_address(0)), 2048); // entry frames and colour
+        EXPECT_LT(static_cast<char*>(b.high) - static_cast<char*>(__builtin_frame_address(0)),
+                  2048); // entry frames and colour
 #ifndef GRT_TEST_SANITIZED
         EXPECT_GT(static_cast<const volatile void*>(local), b.low);
 #endif
@@ -123,8 +125,8 @@ TEST_F(Switch, ExceptionsInFlightAndCaughtSurviveSwitches) {
 }
 
 #if defined(__x86_64__) && !defined(GRT_TEST_SANITIZED)
-// Single-steps through parks with the trap flag; at every instruction of the switch the unwinder must find the marker frame of one of the
-// two goroutines, and then the end.
+// Single-steps through parks with the trap flag; at every instruction of the switch the unwinder must find the marker
+// frame of one of the two goroutines, and then the end.
 struct stepping {
   std::uintptr_t low, high, marker_low, marker_high;
   std::vector<std::uintptr_t> seen;
@@ -156,7 +158,8 @@ void on_trap(int, siginfo_t*, void* context) {
       &w);
   if (!w.marker || w.frames >= 60) {
     steps.bad++;
-    if (steps.bad < 5) std::fprintf(stderr, "at switch+0x%lx: %d frames, marker %d\n", pc - steps.low, w.frames, w.marker);
+    if (steps.bad < 5)
+      std::fprintf(stderr, "at switch+0x%lx: %d frames, marker %d\n", pc - steps.low, w.frames, w.marker);
   }
   if (steps.seen.size() < 4000) steps.seen.push_back(pc - steps.low);
 }
@@ -170,7 +173,8 @@ TEST_F(Switch, UnwindsFromEachInstruction) {
   steps.marker_low = reinterpret_cast<std::uintptr_t>(&marked_yield);
   steps.marker_high = steps.marker_low + 64;
   steps.seen.reserve(4096);
-  struct sigaction a {}, old;
+  struct sigaction a {
+  }, old;
   a.sa_sigaction = on_trap;
   a.sa_flags = SA_SIGINFO | SA_ONSTACK;
   run([&] {
@@ -180,7 +184,8 @@ TEST_F(Switch, UnwindsFromEachInstruction) {
         for (int i = 0; i < 8; i++) marked_yield();
       });
     w.go([&] {
-      _Unwind_Backtrace([](_Unwind_Context*, void*) { return _URC_NO_REASON; }, nullptr); // its tables are loaded before the first trap
+      _Unwind_Backtrace([](_Unwind_Context*, void*) { return _URC_NO_REASON; },
+                        nullptr); // its tables are loaded before the first trap
       sigaction(SIGTRAP, &a, &old);
       sigset_t trap;
       sigemptyset(&trap);

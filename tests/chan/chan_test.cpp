@@ -162,12 +162,14 @@ TEST_F(ChanOrder, ManyToMany_NothingLostNothingTwice) {
       int n = scaled(5000), senders = 8;
       std::vector<std::atomic<int>> seen(n * senders);
       wait_group s, r;
-      for (int g = 0; g < senders; g++) s.go([&, g] {
-        for (int i = 0; i < n; i++) c.send(g * n + i);
-      });
-      for (int g = 0; g < 8; g++) r.go([&] {
-        for (int v : c) seen[v]++;
-      });
+      for (int g = 0; g < senders; g++)
+        s.go([&, g] {
+          for (int i = 0; i < n; i++) c.send(g * n + i);
+        });
+      for (int g = 0; g < 8; g++)
+        r.go([&] {
+          for (int v : c) seen[v]++;
+        });
       s.wait();
       c.close();
       r.wait();

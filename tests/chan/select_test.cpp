@@ -98,7 +98,8 @@ TEST_F(Select, ManySelectorsAcrossChannels_NothingLost) {
     for (int g = 0; g < 4; g++)
       takers.go([&] {
         for (bool on = true; on;)
-          select(on_recv(a, [&](std::optional<int> v) { sum += *v; }), on_recv(b, [&](std::optional<int> v) { sum += *v; }),
+          select(on_recv(a, [&](std::optional<int> v) { sum += *v; }),
+                 on_recv(b, [&](std::optional<int> v) { sum += *v; }),
                  on_recv(quit, [&](std::optional<int>) { on = false; }));
       });
     senders.wait();
@@ -117,7 +118,8 @@ TEST_F(Select, TimeoutsRaceWithSenders_EachValueOnce) {
     wait_group w;
     for (int g = 0; g < 4; g++) {
       w.go([&] {
-        for (int i = 1; i <= n; i++) select(on_send(c, i, [&] { sent += i; }), on_timeout(std::chrono::microseconds(i % 7)));
+        for (int i = 1; i <= n; i++)
+          select(on_send(c, i, [&] { sent += i; }), on_timeout(std::chrono::microseconds(i % 7)));
       });
       w.go([&] {
         for (int i = 1; i <= n; i++)
@@ -133,8 +135,8 @@ TEST_F(Select, MoreThanEightCases) {
   run([] {
     chan<int> c[10];
     go([d = c[9]] { d.send(1); });
-    EXPECT_EQ(select(on_recv(c[0]), on_recv(c[1]), on_recv(c[2]), on_recv(c[3]), on_recv(c[4]), on_recv(c[5]), on_recv(c[6]), on_recv(c[7]),
-                     on_recv(c[8]), on_recv(c[9])),
+    EXPECT_EQ(select(on_recv(c[0]), on_recv(c[1]), on_recv(c[2]), on_recv(c[3]), on_recv(c[4]), on_recv(c[5]),
+                     on_recv(c[6]), on_recv(c[7]), on_recv(c[8]), on_recv(c[9])),
               9u);
   });
 }

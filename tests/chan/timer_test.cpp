@@ -274,6 +274,7 @@ TEST_F(Views, InSelect_AndVoid) {
   });
 }
 
-static_assert(!std::is_convertible_v<recv_chan<int>, chan<int>> && !std::is_convertible_v<recv_chan<int>, send_chan<int>>);
+static_assert(!std::is_convertible_v<recv_chan<int>, chan<int>> &&
+              !std::is_convertible_v<recv_chan<int>, send_chan<int>>);
 static_assert(!std::is_default_constructible_v<recv_chan<int>>);
 } // namespace

@@ -1,4 +1,5 @@
-// Every way the runtime ends a program, judged by exit status and stderr. Each case is a forked child: this process never starts the runtime.
+// Every way the runtime ends a program, judged by exit status and stderr. Each case is a forked child: this process
+// never starts the runtime.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -42,11 +43,14 @@ TEST(FatalDeadlock, NamesEachWaiterAndWhatItWaitsFor) {
                 m.lock();
               }),
               ExitedWithCode(2),
-              "grt: fatal: all goroutines are asleep - deadlock!.*\\[mutex\\] created at .*fatal_test.cpp:[0-9]+.*\"collector\" "
+              "grt: fatal: all goroutines are asleep - deadlock!.*\\[mutex\\] created at "
+              ".*fatal_test.cpp:[0-9]+.*\"collector\" "
               "\\[chan receive\\].*\\[wait group\\].*\\[select\\].*\\[nil chan\\]");
 }
 
-TEST(FatalDeadlock, OfTheMainThreadAlone) { EXPECT_EXIT(chan<int>().recv(), ExitedWithCode(2), "all goroutines are asleep.*thread [0-9]+ \\[chan receive\\]"); }
+TEST(FatalDeadlock, OfTheMainThreadAlone) {
+  EXPECT_EXIT(chan<int>().recv(), ExitedWithCode(2), "all goroutines are asleep.*thread [0-9]+ \\[chan receive\\]");
+}
 
 TEST(FatalDeadlock, WithAPinnedGoroutine) {
   EXPECT_EXIT(run([] {
@@ -90,7 +94,8 @@ TEST(FatalException, ReportsGoroutineNameTypeTextStackAndBirth) {
                 sleep_for(10s);
               }),
               KilledBySignal(SIGABRT),
-              "grt: fatal: goroutine [0-9]+ \\[worker\\]: uncaught std::runtime_error: boom\n    0x.*created at .*fatal_test.cpp:[0-9]+");
+              "grt: fatal: goroutine [0-9]+ \\[worker\\]: uncaught std::runtime_error: boom\n    0x.*created at "
+              ".*fatal_test.cpp:[0-9]+");
 }
 TEST(FatalException, OfAnyType) {
   EXPECT_EXIT(run([] {
@@ -100,7 +105,9 @@ TEST(FatalException, OfAnyType) {
               KilledBySignal(SIGABRT), "goroutine [0-9]+: uncaught int\n");
 }
 
-TEST(FatalMutex, UnlockOfUnlocked) { EXPECT_EXIT(mutex().unlock(), KilledBySignal(SIGABRT), "grt: fatal: unlock of an unlocked grt::mutex"); }
+TEST(FatalMutex, UnlockOfUnlocked) {
+  EXPECT_EXIT(mutex().unlock(), KilledBySignal(SIGABRT), "grt: fatal: unlock of an unlocked grt::mutex");
+}
 TEST(FatalMutex, DestroyLocked) {
   EXPECT_EXIT(
       {
@@ -126,7 +133,8 @@ TEST(FatalStack, OverflowNamesGoroutineLimitAndTheWayOut) {
                 go(attr{.name = "deep"}, [] { recurse(0); });
                 sleep_for(10s);
               }),
-              KilledBySignal(SIGABRT), "grt: fatal: goroutine [0-9]+ \\[deep\\]: stack overflow: more than 262144 bytes.*GRT_STACK_MAX=512K");
+              KilledBySignal(SIGABRT),
+              "grt: fatal: goroutine [0-9]+ \\[deep\\]: stack overflow: more than 262144 bytes.*GRT_STACK_MAX=512K");
 }
 TEST(FatalStack, OverflowOfASizedStack) {
   EXPECT_EXIT(run([] {
@@ -136,12 +144,14 @@ TEST(FatalStack, OverflowOfASizedStack) {
               KilledBySignal(SIGABRT), "stack overflow: more than 65536 bytes");
 }
 TEST(FatalStack, OverflowUnderMprotectGuards) {
-  EXPECT_EXIT((setenv("GRT_GUARD", "mprotect", 1), run([] { recurse(0); })), KilledBySignal(SIGABRT), "stack overflow: more than 262144");
+  EXPECT_EXIT((setenv("GRT_GUARD", "mprotect", 1), run([] { recurse(0); })), KilledBySignal(SIGABRT),
+              "stack overflow: more than 262144");
 }
 TEST(FatalStack, CanaryFoundAtThePark) {
   EXPECT_EXIT((setenv("GRT_GUARD", "canary", 1), run([] {
                  auto b = this_goroutine::stack();
-                 for (char* p = static_cast<char*>(b.low); p < static_cast<char*>(b.low) + 64; p++) *p = 1; // as an overflow would
+                 for (char* p = static_cast<char*>(b.low); p < static_cast<char*>(b.low) + 64; p++)
+                   *p = 1; // as an overflow would
                  sleep_for(1ms);
                })),
               KilledBySignal(SIGABRT), "warning: no guard pages.*stack overflow found by its canary");
@@ -163,8 +173,8 @@ TEST(FatalMemory, GoThrows_NothingIsLost_AndItGoesOn) {
       {
         run([] {
           rlimit most;
-        most.rlim_cur = 768 << 20;
-        most.rlim_max = RLIM_INFINITY;
+          most.rlim_cur = 768 << 20;
+          most.rlim_max = RLIM_INFINITY;
           setrlimit(RLIMIT_DATA, &most); // some 2,000 windows
           chan<void> gate;
           wait_group gone;
@@ -222,10 +232,13 @@ TEST(FatalMemory, RunsUnderMlockall_WithoutLockingTheArena) {
 #endif
 
 TEST(FatalSetting, NamesTheValueAndTheValidOnes_AndExitsWith2) {
-  EXPECT_EXIT((setenv("GRT_PROCS", "0", 1), run([] {})), ExitedWithCode(2), "^grt: GRT_PROCS=0 is not valid: a number from 1 to 1024\n$");
+  EXPECT_EXIT((setenv("GRT_PROCS", "0", 1), run([] {})), ExitedWithCode(2),
+              "^grt: GRT_PROCS=0 is not valid: a number from 1 to 1024\n$");
   EXPECT_EXIT((setenv("GRT_PROCS", "2x", 1), run([] {})), ExitedWithCode(2), "^grt: GRT_PROCS=2x is not valid");
-  EXPECT_EXIT((setenv("GRT_STACK_MAX", "1", 1), run([] {})), ExitedWithCode(2), "^grt: GRT_STACK_MAX=1 is not valid: a size from 64K to 8M\n$");
-  EXPECT_EXIT((setenv("GRT_GUARD", "maybe", 1), run([] {})), ExitedWithCode(2), "^grt: GRT_GUARD=maybe is not valid: .*canary\n$");
+  EXPECT_EXIT((setenv("GRT_STACK_MAX", "1", 1), run([] {})), ExitedWithCode(2),
+              "^grt: GRT_STACK_MAX=1 is not valid: a size from 64K to 8M\n$");
+  EXPECT_EXIT((setenv("GRT_GUARD", "maybe", 1), run([] {})), ExitedWithCode(2),
+              "^grt: GRT_GUARD=maybe is not valid: .*canary\n$");
 }
 TEST(FatalSetting, GoodOnesCount) {
   EXPECT_EXIT((setenv("GRT_PROCS", "3", 1), setenv("GRT_STACK_MAX", "1M", 1), run([] {
@@ -251,7 +264,10 @@ TEST(ProcessExit, WithGoroutinesRunningAndParked) {
 }
 TEST(ProcessExit, FromAGoroutine) {
   EXPECT_EXIT(run([] {
-                for (int i = 0; i < 10; i++) go([] { for (;;) yield(); });
+                for (int i = 0; i < 10; i++)
+                  go([] {
+                    for (;;) yield();
+                  });
                 yield();
                 std::exit(3);
               }),

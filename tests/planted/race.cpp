@@ -1,4 +1,5 @@
-// A data race between two goroutines, which ThreadSanitizer must report: at one P as well, where no two threads are involved.
+// A data race between two goroutines, which ThreadSanitizer must report: at one P as well, where no two threads are
+// involved.
 #include <cstdio>
 
 #include <grt/grt.hpp>

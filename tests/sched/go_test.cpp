@@ -44,7 +44,8 @@ TEST_F(Go, NameAndStackSize) {
   chan<std::string> c(1);
   go(attr{.name = "worker", .stack_max = 1 << 20}, [=] {
     auto b = this_goroutine::stack();
-    c.send(std::string(this_goroutine::name()) + " " + std::to_string((static_cast<char*>(b.high) - static_cast<char*>(b.low)) >> 20));
+    c.send(std::string(this_goroutine::name()) + " " +
+           std::to_string((static_cast<char*>(b.high) - static_cast<char*>(b.low)) >> 20));
   });
   EXPECT_EQ(c.recv(), "worker 1");
   EXPECT_THROW(go(attr{.stack_max = 1000}, [] {}), std::invalid_argument);
@@ -151,7 +152,8 @@ TEST_F(Steal, ABusySpawnersChildRunsElsewhere) {
     std::atomic<bool> child{false};
     go([&] { child = true; });
     go([] {}); // surplus
-    while (!child) {} // no scheduling point: only a thief can run it
+    while (!child) {
+    } // no scheduling point: only a thief can run it
   });
   EXPECT_GT(debug::read_metrics().steals, steals);
 }
@@ -215,7 +217,9 @@ TEST_F(Stacks, ManyParked_AllWokenAndMemoryReused) {
         first = now;
 #if !defined(GRT_TEST_SLOW)
         EXPECT_LE((now - before) * 1024.0 / n, 5.1 * 1024);
-        if (procs() <= 8) { EXPECT_LT(mappings() - maps_before, 100); }
+        if (procs() <= 8) {
+          EXPECT_LT(mappings() - maps_before, 100);
+        }
 #endif
       } else {
 #if !defined(GRT_TEST_SLOW) // shadow memory is not ours

@@ -112,7 +112,8 @@ TEST_F(Pin, NoMoreRunAtOnceThanProcs) {
       go(attr{.pinned = k % 2 == 0}, [&] {
         for (int i = 0; i < scaled(200); i++) {
           unsigned now = ++running, m = most;
-          while (now > m && !most.compare_exchange_weak(m, now)) {}
+          while (now > m && !most.compare_exchange_weak(m, now)) {
+          }
           for (volatile int spin = 0; spin < 200;) spin = spin + 1;
           --running;
           yield();

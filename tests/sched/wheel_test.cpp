@@ -71,7 +71,9 @@ TEST_F(Wheel, RandomInsertRemoveAdvance_AgreesWithSortedList) {
       w->advance(now, &out);
       EXPECT_TRUE(std::all_of(got.begin(), got.end(), [&](std::uint64_t t) { return t <= now; }));
       for (auto& m : nodes) {
-        if (m->link) { EXPECT_GT(m->when + 1024, now) << "left behind"; }
+        if (m->link) {
+          EXPECT_GT(m->when + 1024, now) << "left behind";
+        }
       }
       if (w->used) {
         std::uint64_t least = ~0ull;

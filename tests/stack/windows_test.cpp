@@ -16,7 +16,7 @@ namespace {
 using namespace grt::stack;
 using testing::ExitedWithCode;
 
-#define REQUIRE(x) \
+#define REQUIRE(x)                                                                                                     \
   if (!(x)) (dprintf(2, "line %d: %s\n", __LINE__, #x), std::_Exit(1))
 
 bool writable(char* p) {
@@ -52,7 +52,7 @@ void check_windows(std::size_t n, bool guarded) {
     REQUIRE(seen.insert(top).second);
     REQUIRE(find(top - 1, b) && b.low - b.guard == 64 << 10 && b.stack_max == 256 << 10);
     REQUIRE(reinterpret_cast<std::uintptr_t>(top) % 16 == 0);
-    REQUIRE(b.high - top <= 1024 + 16);                                // colours
+    REQUIRE(b.high - top <= 1024 + 16);                                  // colours
     REQUIRE((reinterpret_cast<std::uintptr_t>(top - 1) & 4095) >= 2048); // 2 KB in the first page
     REQUIRE(top - b.low >= 256 << 10);
     std::size_t stride = static_cast<std::size_t>(b.high - b.guard);
@@ -147,7 +147,8 @@ TEST(StackWindows, SizesAreRoundedUpOrRefused) {
   EXPECT_EXIT(
       {
         start({});
-        REQUIRE(round_stack_max(0) == 256 << 10 && round_stack_max(65537) == 128 << 10 && round_stack_max(8 << 20) == 8 << 20);
+        REQUIRE(round_stack_max(0) == 256 << 10 && round_stack_max(65537) == 128 << 10 &&
+                round_stack_max(8 << 20) == 8 << 20);
         for (std::size_t bad : {std::size_t{1}, std::size_t{65535}, (std::size_t{8} << 20) + 1}) {
           try {
             round_stack_max(bad);

@@ -1,9 +1,12 @@
-// tests/support/main.cpp - gtest's main with a time limit for every test: a hang names the test and fails.
+// tests/support/main.cpp - gtest's main with a time limit for every test: a hang names the test, dumps all goroutines
+// and fails.
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <gtest/gtest.h>
 #include <unistd.h>
+
+#include <grt/debug.hpp>
 
 namespace {
 char current[256];
@@ -11,7 +14,8 @@ unsigned limit_s = 60; // GRT_TEST_LIMIT
 
 void on_alarm(int) {
   const char head[] = "\ntime limit reached in ";
-  if (write(2, head, sizeof head - 1) < 0 || write(2, current, std::strlen(current)) < 0 || write(2, "\n", 1) < 0) _exit(3);
+  if (write(2, head, sizeof head - 1) < 0 || write(2, current, std::strlen(current)) < 0 || write(2, "\n", 1) < 0)
+    _exit(3);
   _exit(3);
 }
 

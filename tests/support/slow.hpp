@@ -1,4 +1,5 @@
-// tests/support/slow.hpp - what kind of build this is, for tests that cost ten times more or know better under a sanitizer.
+// tests/support/slow.hpp - what kind of build this is, for tests that cost ten times more or know better under a
+// sanitizer.
 #pragma once
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)

@@ -53,10 +53,13 @@ public:
   }
 
   std::string goroutines() const {
-    std::string out = "  " + paint("goroutines", "1", style_) +
-                      format("  one column is %s; ", duration(static_cast<double>(end_ - begin_) / 1000.0 / static_cast<double>(columns_)).c_str());
-    out += style_.colour ? "block: runs, " + paint("─", "33", style_) + " ready, " + paint("·", "2", style_) + " waits\n"
-                         : "digit: runs on that P, - ready, . waits\n";
+    std::string out =
+        "  " + paint("goroutines", "1", style_) +
+        format("  one column is %s; ",
+               duration(static_cast<double>(end_ - begin_) / 1000.0 / static_cast<double>(columns_)).c_str());
+    out += style_.colour
+               ? "block: runs, " + paint("─", "33", style_) + " ready, " + paint("·", "2", style_) + " waits\n"
+               : "digit: runs on that P, - ready, . waits\n";
     std::size_t shown = 0;
     for (auto& [id, l] : lives_) {
       if (shown++ == rows_max) break;
@@ -80,8 +83,8 @@ public:
         static const char* blocks[] = {" ", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
         bar += style_.colour ? blocks[eighths] : std::string(1, " .:-=+*##"[eighths]);
       }
-      out += format("  P%-4zu busy %5.1f %%", p, 100 * total / static_cast<double>(end_ - begin_)).substr(0, label) + " " +
-             paint(bar, hue(p), style_) + "\n";
+      out += format("  P%-4zu busy %5.1f %%", p, 100 * total / static_cast<double>(end_ - begin_)).substr(0, label) +
+             " " + paint(bar, hue(p), style_) + "\n";
     }
     return out;
   }
@@ -96,7 +99,8 @@ public:
       const pair& w = order[i].second->first;
       std::string who = w.by ? format("G%llu", static_cast<unsigned long long>(w.by)) : "thread or timer";
       out += format("  %15s -> G%-7llu %7llu x  from %s\n", who.c_str(), static_cast<unsigned long long>(w.g),
-                    static_cast<unsigned long long>(order[i].first), to_string(static_cast<grt::trace::wait_reason>(w.why)));
+                    static_cast<unsigned long long>(order[i].first),
+                    to_string(static_cast<grt::trace::wait_reason>(w.why)));
     }
     if (order.size() > pairs_max) out += format("  ... and %zu more pairs\n", order.size() - pairs_max);
     return out;
@@ -114,7 +118,9 @@ private:
     return codes[p % 6];
   }
 
-  std::size_t column(std::uint64_t ns) const { return std::min(static_cast<std::size_t>((ns - begin_) * columns_ / (end_ - begin_)), columns_ - 1); }
+  std::size_t column(std::uint64_t ns) const {
+    return std::min(static_cast<std::size_t>((ns - begin_) * columns_ / (end_ - begin_)), columns_ - 1);
+  }
 
   // The state since l.since lasts until `now`; in a column the busiest state wins.
   void fill(life& l, std::uint64_t now) {
@@ -128,7 +134,8 @@ private:
     double width = static_cast<double>(end_ - begin_) / static_cast<double>(columns_);
     for (std::size_t c = from; c <= to; c++) {
       double lo = static_cast<double>(begin_) + width * static_cast<double>(c);
-      busy_[p][c] += std::max(0.0, std::min(lo + width, static_cast<double>(now)) - std::max(lo, static_cast<double>(l.since)));
+      busy_[p][c] +=
+          std::max(0.0, std::min(lo + width, static_cast<double>(now)) - std::max(lo, static_cast<double>(l.since)));
     }
   }
 
@@ -147,12 +154,8 @@ private:
       l.line = e.arg;
       become(l, ready, e.ns);
       break;
-    case kind::run:
-      become(l, static_cast<char>(running + std::min(e.p, 100u)), e.ns);
-      break;
-    case kind::yield:
-      become(l, ready, e.ns);
-      break;
+    case kind::run: become(l, static_cast<char>(running + std::min(e.p, 100u)), e.ns); break;
+    case kind::yield: become(l, ready, e.ns); break;
     case kind::park:
       l.why = e.arg;
       become(l, waiting, e.ns);
@@ -161,11 +164,8 @@ private:
       wakes_[{e.other, e.g, l.why}]++;
       become(l, ready, e.ns);
       break;
-    case kind::exit:
-      become(l, absent, e.ns);
-      break;
-    default:
-      break;
+    case kind::exit: become(l, absent, e.ns); break;
+    default: break;
     }
   }
 
@@ -176,7 +176,9 @@ private:
       if (v == absent) out += ' ';
       else if (v == waiting) out += style_.colour ? paint("·", "2", style_) : ".";
       else if (v == ready) out += style_.colour ? paint("─", "33", style_) : "-";
-      else out += style_.colour ? paint("█", hue(static_cast<std::size_t>(v - running)), style_) : std::string(1, static_cast<char>('0' + (v - running) % 10));
+      else
+        out += style_.colour ? paint("█", hue(static_cast<std::size_t>(v - running)), style_)
+                             : std::string(1, static_cast<char>('0' + (v - running) % 10));
     }
     while (!style_.colour && !out.empty() && out.back() == ' ') out.pop_back();
     return out;
@@ -206,10 +208,10 @@ std::uint64_t peak(const recording& r) {
 
 std::string summary(const facts& f, const style& s) {
   auto n = [](std::uint64_t v) { return static_cast<unsigned long long>(v); };
-  std::string out = format("  %s on %u P, %llu switches, %llu steals, %llu wakes, peak %llu goroutine%s\n", duration(f.ms * 1000).c_str(), f.procs,
-                           n(f.switches), n(f.steals), n(f.wakes), n(f.peak), f.peak == 1 ? "" : "s");
-  out += format("  stacks: %s in %llu window%s; peak memory +%s\n", bytes(f.stack_bytes).c_str(), n(f.windows), f.windows == 1 ? "" : "s",
-                bytes(f.memory_bytes).c_str());
+  std::string out = format("  %s on %u P, %llu switches, %llu steals, %llu wakes\n", duration(f.ms * 1000).c_str(),
+                           f.procs, n(f.switches), n(f.steals), n(f.wakes));
+  out += format("  peak %llu goroutine%s; stacks: %s in %llu window%s; memory +%s\n", n(f.peak), f.peak == 1 ? "" : "s",
+                bytes(f.stack_bytes).c_str(), n(f.windows), f.windows == 1 ? "" : "s", bytes(f.memory_bytes).c_str());
   return paint(out, "2", s);
 }
 
@@ -217,7 +219,9 @@ std::string draw(const recording& r, const style& s) {
   if (r.events.empty()) return "  nothing was recorded\n";
   picture p(r, s);
   std::string out = p.goroutines() + p.processors() + p.wakes();
-  if (r.lost) out += format("  drawn: the last %zu events; %llu older ones did not fit\n", r.events.size(), static_cast<unsigned long long>(r.lost));
+  if (r.lost)
+    out += format("  drawn: the last %zu events; %llu older ones did not fit\n", r.events.size(),
+                  static_cast<unsigned long long>(r.lost));
   return out;
 }
 

@@ -153,7 +153,8 @@ int main(int argc, char** argv) {
   app.add_flag("--short", quick, "output and figures only, no code and no picture");
   app.add_flag("--plain", plain, "no colour, ASCII only (the default in a pipe)");
   app.add_option("--width", width, "columns, 40 to 400 (default: the terminal's, or 80)")->check(CLI::Range(40, 400));
-  app.add_option("--procs", procs, "processors, 1 to 1024 (default: GRT_PROCS or what the machine has)")->check(CLI::Range(1, 1024));
+  app.add_option("--procs", procs, "processors, 1 to 1024 (default: GRT_PROCS or what the machine has)")
+      ->check(CLI::Range(1, 1024));
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

@@ -1,12 +1,12 @@
 // grt/detail/chan_core.hpp - the untyped channel. Not API.
 //
 // Invariants, whenever `lock` is free:
-//   I1  receivers and senders are never both queued, unless one select waits on both sides or a queued waiter is stale (its select has fired).
-//   I2  n > 0         => no live receiver waits.
-//   I3  n < capacity  => no live sender waits.
-//   I4  closed        => nobody waits.
-// Queues are FIFO. A value for a waiting receiver is moved straight into its storage; a full buffer takes the first waiting sender's value
-// as a receive makes room. Everything is under `lock`, but for the racy looks of try_* that may say "empty" or "full" as of a moment ago.
+//   I1  receivers and senders are never both queued, unless one select waits on both sides or a queued waiter is stale
+//   (its select has fired). I2  n > 0         => no live receiver waits. I3  n < capacity  => no live sender waits. I4
+//   closed        => nobody waits.
+// Queues are FIFO. A value for a waiting receiver is moved straight into its storage; a full buffer takes the first
+// waiting sender's value as a receive makes room. Everything is under `lock`, but for the racy looks of try_* that may
+// say "empty" or "full" as of a moment ago.
 #pragma once
 #include <atomic>
 #include <cstddef>
@@ -20,7 +20,8 @@ namespace grt::detail {
 /// How elements move. Both run under the channel's lock: they may not throw or call grt.
 struct elem_ops {
   std::size_t size, align;
-  void (*move)(void* to, void* from) noexcept; // constructs *to from std::move(*from); from stays to be destroyed by its owner
+  void (*move)(void* to,
+               void* from) noexcept; // constructs *to from std::move(*from); from stays to be destroyed by its owner
   void (*destroy)(void*) noexcept;
 };
 
@@ -44,7 +45,8 @@ inline void chan_ref(chan_core* c) noexcept {
   if (c) c->refs.fetch_add(1, std::memory_order_relaxed);
 }
 inline void chan_unref(chan_core* c) noexcept {
-  if (c && c->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) chan_destroy(c); // [CHAN-1] the last one sees what all did
+  if (c && c->refs.fetch_sub(1, std::memory_order_acq_rel) == 1)
+    chan_destroy(c); // [CHAN-1] the last one sees what all did
 }
 /// Lock held on entry, free on return. `from`: the value to move out of. may_block false: never parks.
 outcome chan_send_locked(chan_core* c, void* from, bool may_block);
@@ -67,11 +69,11 @@ GRT_DETAIL_INLINE void chan_unlock(chan_core* c) noexcept {
 
 // ---- select
 struct select_case {
-  waiter w;         // first: a waiter of a select is its case
-  chan_core* c;     // null: a nil channel, never ready
-  void* elem;       // value or storage
+  waiter w;     // first: a waiter of a select is its case
+  chan_core* c; // null: a nil channel, never ready
+  void* elem;   // value or storage
   bool send;
-  bool queued;      // under c->lock
+  bool queued;       // under c->lock
   std::uint32_t tag; // index + 1
 };
 
@@ -83,7 +85,8 @@ struct select_args {
   std::int64_t timeout_ns; // negative: none
 };
 inline constexpr int select_default = -1, select_timeout = -2;
-/// Returns the index of the case that fired, `ok` false if by close (a send then has not happened), or one of the two above.
+/// Returns the index of the case that fired, `ok` false if by close (a send then has not happened), or one of the two
+/// above.
 int select_run(const select_args& a, bool& ok);
 
 } // namespace grt::detail

@@ -1,10 +1,11 @@
 // grt/detail/spin.hpp - the one-word spin lock of channels, wait groups and mutex queues. Not API.
 //
-//   0 free   1 held. Held for tens of instructions, never across user code; but a parking goroutine keeps it until its registers
-// are saved, and then the switch itself stores the 0 (arch/*/switch.S). That store is not seen by ThreadSanitizer: who parks calls
-// tsan_release first.
-// Rejected: a ticket or MCS lock (a preempted waiter stalls the queue when Ps outnumber cores); a test before the exchange (one more
-// miss when the line is remote and the lock free, which is the common case).
+//   0 free   1 held. Held for tens of instructions, never across user code; but a parking goroutine keeps it until its
+//   registers
+// are saved, and then the switch itself stores the 0 (arch/*/switch.S). That store is not seen by ThreadSanitizer: who
+// parks calls tsan_release first. Rejected: a ticket or MCS lock (a preempted waiter stalls the queue when Ps outnumber
+// cores); a test before the exchange (one more miss when the line is remote and the lock free, which is the common
+// case).
 #pragma once
 #include <cstdint>
 

@@ -11,8 +11,8 @@ namespace detail {
 
 struct select_state;
 
-/// One place in one queue. Lives in its G (plain waits), on the waiter's stack (timed waits) or in a select's record; never allocated.
-/// All fields under the lock of the queue it stands in.
+/// One place in one queue. Lives in its G (plain waits), on the waiter's stack (timed waits) or in a select's record;
+/// never allocated. All fields under the lock of the queue it stands in.
 struct waiter {
   waiter* next;
   waiter* prev;
