@@ -1,5 +1,5 @@
-// Everything at once for GRT_STRESS_SECONDS (1): spawns, channels, selects, locks, timers, exceptions, pins, threads, set_procs.
-// The choices follow from GRT_STRESS_SEED; it is printed, and what must hold is counted.
+// Everything at once for GRT_STRESS_SECONDS (1): spawns, channels, selects, locks, timers, exceptions, pins, threads,
+// set_procs. The choices follow from GRT_STRESS_SEED; it is printed, and what must hold is counted.
 #include "tests/support/fixture.hpp"
 
 #include <atomic>
@@ -44,7 +44,8 @@ void act(state& s, std::mt19937& random, int depth) {
     if (depth < 4) {
       s.spawned++;
       unsigned seed = static_cast<unsigned>(random());
-      if (random() % 16 == 0) go(attr{.stack_max = 64u << (10 + random() % 4)}, [&s, seed, depth] { child(s, seed, depth); });
+      if (random() % 16 == 0)
+        go(attr{.stack_max = 64u << (10 + random() % 4)}, [&s, seed, depth] { child(s, seed, depth); });
       else go([&s, seed, depth] { child(s, seed, depth); });
     }
     break;
@@ -57,7 +58,8 @@ void act(state& s, std::mt19937& random, int depth) {
     break;
   }
   case 4:
-    select(on_send(s.rendezvous, 1, [&] { s.sent++; }), on_recv(s.stop), on_timeout(std::chrono::microseconds(random() % 200)));
+    select(on_send(s.rendezvous, 1, [&] { s.sent++; }), on_recv(s.stop),
+           on_timeout(std::chrono::microseconds(random() % 200)));
     break;
   case 5:
     select(on_recv(s.rendezvous, [&](std::optional<int> v) { s.received += v.has_value(); }),
@@ -78,9 +80,7 @@ void act(state& s, std::mt19937& random, int depth) {
       s.m.unlock();
     }
     break;
-  case 8:
-    sleep_for(std::chrono::microseconds(random() % 100));
-    break;
+  case 8: sleep_for(std::chrono::microseconds(random() % 100)); break;
   case 9: {
     s.armed++;
     timer t = after_func(std::chrono::microseconds(random() % 100), [&s] { s.fired++; });
@@ -107,8 +107,7 @@ void act(state& s, std::mt19937& random, int depth) {
       this_goroutine::unpin();
     }
     break;
-  default:
-    yield();
+  default: yield();
   }
 }
 
@@ -143,7 +142,8 @@ TEST_F(Stress, EverythingAtOnce) {
   while (s.values.try_recv(v) == recv_result::ok) s.received++;
   EXPECT_EQ(s.sent.load(), s.received.load());
   EXPECT_EQ(s.fired + s.stopped, s.armed.load());
-  std::printf("%ld goroutines, %ld values, %ld locks, %ld timers\n", s.spawned.load(), s.sent.load(), s.locked.load(), s.armed.load());
+  std::printf("%ld goroutines, %ld values, %ld locks, %ld timers\n", s.spawned.load(), s.sent.load(), s.locked.load(),
+              s.armed.load());
   set_procs(before);
 }
 } // namespace

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Checks of the source tree: include layers, memory-order tags, sizes.
+"""Checks of the source tree: include layers, memory-order tags, the example in README.md.
 
-check_tree.py layers|tags [--root DIR]    0: clean; 1: each finding on a line of its own
+check_tree.py layers|tags|readme [--root DIR]    0: clean; 1: each finding on a line of its own
 check_tree.py --self-test                 plants one violation of each kind and must find it
 """
 import argparse, collections, pathlib, re, sys, tempfile
@@ -59,13 +59,21 @@ def tags(root):
         if len(places) == 1:
             yield f"{places[0]}: tag [{tag}] has only this end"
 
-CHECKS = {"layers": layers, "tags": tags}
+def readme(root):
+    """README's first C++ block is examples/quick_start.cpp, which the tests build and run."""
+    block = re.search(r"```cpp\n(.*?)```", (root / "README.md").read_text(), re.S) if (root / "README.md").exists() else None
+    code = (root / "examples/quick_start.cpp").read_text() if (root / "examples/quick_start.cpp").exists() else ""
+    if (block[1] if block else "") != code:
+        yield "README.md: its first example is not examples/quick_start.cpp"
+
+CHECKS = {"layers": layers, "tags": tags, "readme": readme}
 
 def self_test():
     plants = {
         "layers": [("stack/a.cpp", '#include "sched/g.hpp"\n'), ("include/grt/a.hpp", '#include "base/check.hpp"\n'),
                    ("tools/a.cpp", '#include "sched/g.hpp"\n')],
         "tags": [("base/a.cpp", "x.load(std::memory_order_acquire); // [ONE-1]\n"), ("base/a.cpp", "x.store(1, std::memory_order_release);\n")],
+        "readme": [("README.md", "```cpp\nint main() {}\n```\n")],
     }
     clean = [("sched/a.cpp", '#include "stack/w.hpp"\n#include <grt/go.hpp>\n#include <vector>\n'),
              ("base/b.cpp", "x.store(1, std::memory_order_release); // [TWO-1]\nx.load(std::memory_order_acquire); // [TWO-1]\n")]
