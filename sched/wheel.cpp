@@ -52,7 +52,7 @@ void wheel::publish() noexcept {
 }
 
 void wheel::insert(timer_node* n, std::uint64_t when_ns, std::uint64_t now_ns) noexcept {
-  if (!used) now = std::max(now, now_ns >> tick_shift); // an empty wheel turns for nothing
+  if (!used && !advancing) now = std::max(now, now_ns >> tick_shift); // an empty wheel turns for nothing
   std::uint64_t round = (std::uint64_t{1} << tick_shift) - 1;
   n->tick = when_ns > never - round ? never >> tick_shift : (when_ns + round) >> tick_shift;
   n->owner.store(this, std::memory_order_relaxed);
@@ -74,6 +74,7 @@ void wheel::advance(std::uint64_t now_ns, G** out) noexcept {
   std::uint64_t target = now_ns >> tick_shift;
   int level, slot;
   std::uint64_t tick;
+  advancing = true; // a node that arms itself while it fires must not move `now`: it could land in the slot that is being emptied, for ever
   while (first(level, slot, tick) && tick <= target) {
     now = std::max(now, tick);
     while (timer_node* n = slots[level][slot]) {
@@ -93,6 +94,7 @@ void wheel::advance(std::uint64_t now_ns, G** out) noexcept {
       }
     }
   }
+  advancing = false;
   *out = nullptr;
   now = std::max(now, target);
   // A slot of a coarser level that `now` has entered must not stay behind: first() would never look back at it.

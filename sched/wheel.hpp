@@ -40,6 +40,7 @@ struct wheel {
   spin_lock lock;
   std::uint64_t now = 0;  // ticks; everything before is done
   std::uint64_t used = 0; // bit per level
+  bool advancing = false; // fire callbacks are running
   std::uint64_t bits[levels] = {};
   timer_node* slots[levels][64] = {};
   std::atomic<std::uint64_t> next_ns{never};

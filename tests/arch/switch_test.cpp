@@ -14,6 +14,10 @@
 extern "C" int grt_test_registers(void (*f)(void*), void* arg, std::uint64_t seed);
 extern "C" void grt_switch(void*, void*, void*, std::uintptr_t);
 extern "C" void grt_start();
+namespace grt {
+struct M;
+void mloop(M* m) noexcept;
+} // namespace grt
 
 namespace {
 using namespace grt;
@@ -126,7 +130,7 @@ TEST_F(Switch, ExceptionsInFlightAndCaughtSurviveSwitches) {
 
 #if defined(__x86_64__) && !defined(GRT_TEST_SANITIZED)
 // Single-steps through parks with the trap flag; at every instruction of the switch the unwinder must find the marker
-// frame of one of the two goroutines, and then the end.
+// frame of a goroutine, or the scheduler's loop, and then the end.
 struct stepping {
   std::uintptr_t low, high, marker_low, marker_high;
   std::vector<std::uintptr_t> seen;
@@ -152,7 +156,8 @@ void on_trap(int, siginfo_t*, void* context) {
         auto* w = static_cast<walk*>(arg);
         std::uintptr_t ip = _Unwind_GetIP(c);
         if (!ip) return _URC_END_OF_STACK;
-        if (ip >= steps.marker_low && ip < steps.marker_high) w->marker = true;
+        auto g0 = reinterpret_cast<std::uintptr_t>(&mloop); // every 64th pick goes by the M's own stack
+        if ((ip >= steps.marker_low && ip < steps.marker_high) || (ip >= g0 && ip < g0 + 1024)) w->marker = true;
         return ++w->frames < 60 ? _URC_NO_REASON : _URC_END_OF_STACK;
       },
       &w);

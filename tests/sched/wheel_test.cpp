@@ -45,6 +45,32 @@ TEST_F(Wheel, NeverFiresEarly_AndAtMostOneTickLate) {
   }
 }
 
+// A periodic node arms itself again while it fires, on a clock that may have run on since advance() read it: for every distance, the wheel goes on
+// from there and comes to an end.
+struct periodic : grt::timer_node {
+  wheel* w = nullptr;
+  std::uint64_t late = 0, fired = 0;
+};
+TEST_F(Wheel, ANodeThatArmsItselfAgainWhileFiring) {
+  for (std::uint64_t late = 0; late < 5000; late++) {
+    w = std::make_unique<wheel>();
+    periodic n;
+    n.w = w.get();
+    n.late = late << wheel::tick_shift;
+    n.fire = [](grt::timer_node* t) -> grt::G* {
+      auto* n = static_cast<periodic*>(t);
+      n->fired++;
+      std::uint64_t now = (n->tick << wheel::tick_shift) + n->late;
+      n->w->insert(n, now + 1, now);
+      return nullptr;
+    };
+    w->insert(&n, 1'000'000, 0);
+    w->advance(1'001'000, &out);
+    EXPECT_EQ(n.fired, 1u) << late;
+    EXPECT_EQ(w->armed, 1u);
+  }
+}
+
 TEST_F(Wheel, RandomInsertRemoveAdvance_AgreesWithSortedList) {
   std::uint64_t seed = std::random_device{}();
   SCOPED_TRACE(testing::Message() << "seed " << seed);
