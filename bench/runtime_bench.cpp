@@ -139,6 +139,31 @@ template <class F> void contended(long n, F inside) {
   w.wait();
 }
 
+void timer_start_stop(long n) {
+  for (long i = 0; i < n; i++) after_func(std::chrono::hours(1), [] {}).stop();
+}
+
+// Closing the first channel lets the whole ring end; unlike Go's, it is waited for, inside the time.
+void ring(long n) {
+  constexpr int size = 1000;
+  wait_group gone;
+  chan<long> first, left = first;
+  for (int i = 0; i < size; i++) {
+    chan<long> right;
+    gone.go([=] {
+      for (long v : left) right.send(v);
+      right.close();
+    });
+    left = right;
+  }
+  for (long i = 0; i < n / size + 1; i++) {
+    go([=] { first.send(i); });
+    left.recv();
+  }
+  first.close();
+  gone.wait();
+}
+
 long fib(long n) {
   if (n < 2) return n;
   chan<long> c(1);
@@ -180,6 +205,8 @@ int main(int argc, char** argv) {
   add("MutexUncontended", mutex_uncontended);
   add("MutexContended16", [](long n) { contended(n, [] {}); });
   add("MutexYieldContended16", [](long n) { contended(n, [] { yield(); }); });
+  add("TimerStartStop", timer_start_stop);
+  add("Ring1000", ring, 1000000);
   add("Fib22", [](long n) {
     while (n--) fib(22);
   });

@@ -61,6 +61,9 @@ void foreign_park(G* g, std::uintptr_t release, wait_reason why) noexcept {
   word(g).store(1, std::memory_order_relaxed); // published by the release of the lock
   if (release & 1) grt_commit(release);
   else reinterpret_cast<spin_lock*>(release)->unlock();
+  std::atomic_signal_fence(
+      std::memory_order_seq_cst);      // [TIMER-1] our word before sleeps_until, against the leader's membarrier
+  timer_added(now_ns() + 100'000'000); // a leader that sleeps for good would never look for deadlock
   while (word(g).load(std::memory_order_acquire) == 1) futex_wait(&word(g), 1); // [FGN-1]
   g->reason = wait_reason::none;
   san::acquire(g);

@@ -182,7 +182,7 @@ void sleep(M* m) noexcept {
     else if (deadlock_possible()) until = std::min(until, now + std::uint64_t{100} * 1000000);
     idle.sleeps_until.store(until, std::memory_order_relaxed);
     membarrier(); // [TIMER-1] a timer added before is seen below; one added after sees sleeps_until
-    if (timers_next() < until) continue;
+    if (timers_next() < until || (until == wheel::never && deadlock_possible())) continue;
     if (until > now) futex_wait(&m->asleep, state, until == wheel::never ? -1 : static_cast<std::int64_t>(until - now));
     deny(m);
     if (anything(m) && withdraw(m)) break;

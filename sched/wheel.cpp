@@ -74,7 +74,8 @@ void wheel::advance(std::uint64_t now_ns, G** out) noexcept {
   std::uint64_t target = now_ns >> tick_shift;
   int level, slot;
   std::uint64_t tick;
-  advancing = true; // a node that arms itself while it fires must not move `now`: it could land in the slot that is being emptied, for ever
+  advancing = true; // a node that arms itself while it fires must not move `now`: it could land in the slot that is
+                    // being emptied, for ever
   while (first(level, slot, tick) && tick <= target) {
     now = std::max(now, tick);
     while (timer_node* n = slots[level][slot]) {

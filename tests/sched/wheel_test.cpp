@@ -45,8 +45,8 @@ TEST_F(Wheel, NeverFiresEarly_AndAtMostOneTickLate) {
   }
 }
 
-// A periodic node arms itself again while it fires, on a clock that may have run on since advance() read it: for every distance, the wheel goes on
-// from there and comes to an end.
+// A periodic node arms itself again while it fires, on a clock that may have run on since advance() read it: for every
+// distance, the wheel goes on from there and comes to an end.
 struct periodic : grt::timer_node {
   wheel* w = nullptr;
   std::uint64_t late = 0, fired = 0;

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <gtest/gtest.h>
+#include <pthread.h>
 #include <unistd.h>
 
 #include <grt/debug.hpp>
@@ -16,6 +17,7 @@ void on_alarm(int) {
   const char head[] = "\ntime limit reached in ";
   if (write(2, head, sizeof head - 1) < 0 || write(2, current, std::strlen(current)) < 0 || write(2, "\n", 1) < 0)
     _exit(3);
+  grt::debug::dump(2);
   _exit(3);
 }
 
@@ -32,6 +34,8 @@ int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
   if (const char* s = std::getenv("GRT_TEST_LIMIT")) limit_s = static_cast<unsigned>(std::atoi(s));
   std::signal(SIGALRM, on_alarm);
+  pthread_atfork(nullptr, nullptr,
+                 [] { alarm(limit_s / 2 + 1); }); // a child that hangs says so before its parent gives up
   testing::UnitTest::GetInstance()->listeners().Append(new limiter);
   return RUN_ALL_TESTS();
 }
