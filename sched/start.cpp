@@ -277,7 +277,7 @@ void back_on_g0(M* m) noexcept {
 }
 
 // g0: look, switch, look again. Always inside, but for the moment in which the switch has cleared `in`.
-void mloop(M* m) noexcept {
+GRT_NOINLINE void mloop(M* m) noexcept {
   for (;;) {
     G* g = m->lend ? std::exchange(m->lend, nullptr) : search(m);
     if (GRT_UNLIKELY(exiting.load(std::memory_order_relaxed))) pause_for_good();

@@ -129,10 +129,11 @@ TEST_F(Switch, ExceptionsInFlightAndCaughtSurviveSwitches) {
 }
 
 #if defined(__x86_64__) && !defined(GRT_TEST_SANITIZED)
-// Single-steps through parks with the trap flag; at every instruction of the switch the unwinder must find the marker
-// frame of a goroutine, or the scheduler's loop, and then the end.
+// Single-steps through parks with the trap flag, which stays with the thread; at every instruction of the switch the
+// unwinder must reach the first frame: grt_start, or the scheduler's loop for the M's own stack, where every 64th pick
+// goes.
 struct stepping {
-  std::uintptr_t low, high, marker_low, marker_high;
+  std::uintptr_t low, high;
   std::vector<std::uintptr_t> seen;
   int bad = 0;
 } steps;
@@ -144,7 +145,7 @@ GRT_DETAIL_NOINLINE void marked_yield() {
 
 struct walk {
   int frames = 0;
-  bool marker = false;
+  bool end = false;
 };
 
 void on_trap(int, siginfo_t*, void* context) {
@@ -156,15 +157,14 @@ void on_trap(int, siginfo_t*, void* context) {
         auto* w = static_cast<walk*>(arg);
         std::uintptr_t ip = _Unwind_GetIP(c);
         if (!ip) return _URC_END_OF_STACK;
-        auto g0 = reinterpret_cast<std::uintptr_t>(&mloop); // every 64th pick goes by the M's own stack
-        if ((ip >= steps.marker_low && ip < steps.marker_high) || (ip >= g0 && ip < g0 + 1024)) w->marker = true;
+        auto g0 = reinterpret_cast<std::uintptr_t>(&mloop), first = reinterpret_cast<std::uintptr_t>(&grt_start);
+        if ((ip >= first && ip < first + 64) || (ip >= g0 && ip < g0 + 1024)) w->end = true;
         return ++w->frames < 60 ? _URC_NO_REASON : _URC_END_OF_STACK;
       },
       &w);
-  if (!w.marker || w.frames >= 60) {
+  if (!w.end || w.frames >= 60) {
     steps.bad++;
-    if (steps.bad < 5)
-      std::fprintf(stderr, "at switch+0x%lx: %d frames, marker %d\n", pc - steps.low, w.frames, w.marker);
+    if (steps.bad < 5) std::fprintf(stderr, "at switch+0x%lx: %d frames, end %d\n", pc - steps.low, w.frames, w.end);
   }
   if (steps.seen.size() < 4000) steps.seen.push_back(pc - steps.low);
 }
@@ -175,8 +175,6 @@ TEST_F(Switch, UnwindsFromEachInstruction) {
   steps = {};
   steps.low = reinterpret_cast<std::uintptr_t>(&grt_switch);
   steps.high = reinterpret_cast<std::uintptr_t>(&grt_start); // the next function of the file
-  steps.marker_low = reinterpret_cast<std::uintptr_t>(&marked_yield);
-  steps.marker_high = steps.marker_low + 64;
   steps.seen.reserve(4096);
   struct sigaction a {
   }, old;
