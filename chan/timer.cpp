@@ -89,13 +89,11 @@ G* fire_function(timer_node* n) {
   return spawn_fire(std::exchange(t->goroutine, nullptr));
 }
 
-struct call {
-  timer_core* t;
-  void operator()() {
-    t->run(t->function());
-    timer_unref(t);
-  }
-};
+void call(void* closure) {
+  auto* t = static_cast<timer_core*>(spawn_load(closure));
+  t->run(t->function());
+  timer_unref(t);
+}
 
 // Takes a value nobody has received. true: there was one.
 bool drain(chan_core* c) noexcept {
@@ -143,8 +141,8 @@ bool timer_set(timer_core* t, std::int64_t ns, std::int64_t period) {
     if (t->c || t->goroutine) break;
     t->lock.tsan_release();
     t->lock.unlock();
-    void* at = spawn_begin(run_closure<call>, reinterpret_cast<const void*>(t->run), 0, nullptr);
-    ::new (at) call{t};
+    void* at = spawn_begin(call, reinterpret_cast<const void*>(t->run), 0, nullptr);
+    spawn_store(at, t);
     san::release(reinterpret_cast<char*>(at) - closure_offset);
     t->lock.lock();
     t->lock.tsan_acquire();

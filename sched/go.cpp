@@ -74,7 +74,6 @@ void* spawn_begin(void (*run)(void*), const void* site, unsigned line, const att
     g = foreign_alloc();
   }
   if (GRT_UNLIKELY(!g)) throw std::system_error(ENOMEM, std::generic_category(), "grt::go: no memory for a goroutine");
-  san::acquire(g);
   g->sp = nullptr;
   g->stk = nullptr;
   g->flags = 0;
@@ -127,6 +126,9 @@ G* spawn_fire(void* closure) noexcept {
   record(m, trace::kind::spawn, g->id, 0, g->line);
   return g;
 }
+
+void spawn_store(void* closure, void* p) noexcept { *static_cast<void**>(closure) = p; }
+void* spawn_load(void* closure) noexcept { return *static_cast<void**>(closure); }
 
 void spawn_abort(void* closure) noexcept {
   G* g = g_of_closure(closure);

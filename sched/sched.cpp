@@ -60,7 +60,13 @@ void switch_to(M* m, G* self, G* to, std::uintptr_t release) noexcept {
     __tsan_destroy_fiber(dead);
   }
   if (self == &m->dead) m->dead_fiber = __tsan_get_current_fiber();
-  if (!to->sp) to->san = __tsan_create_fiber(0);
+  if (!to->sp) { // made in the name of a fiber that has seen nothing: its maker's past would become its own, and hide races with it
+    __tsan_switch_to_fiber(m->maker_fiber, 1);
+    stack::bounds t{};
+    stack::find(to->stk - 1, t);
+    san::forget_accesses(t.low, t.high);
+    to->san = __tsan_create_fiber(0);
+  }
   __tsan_switch_to_fiber(to->san, 1);
 #endif
   grt_switch(m, self, to, release);
@@ -211,7 +217,6 @@ void grt_gmain(std::uintptr_t release) {
   for (;;) {
     G* g = m->g;
     san::acquire(g);
-    san::acquire(g->stk);
     g->run(g->closure);
     m = me();
     g = m->g;
@@ -223,8 +228,6 @@ void grt_gmain(std::uintptr_t release) {
       g->ext = nullptr;
       m = me();
     }
-    san::release(g->stk);
-    san::release(g); // to the next one in this slot
     enter(m);
     P* p = m->p;
     p->exited.store(p->exited.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);

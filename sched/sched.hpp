@@ -77,6 +77,7 @@ struct alignas(128) M {
   } late{};
   char *stack_low = nullptr, *stack_high = nullptr; // of g0
   sighting* seen = nullptr;                         // procs_max of them, made with the M
+  void* maker_fiber = nullptr;          // TSan: in whose name fibers are made
   void* dead_fiber = nullptr;                       // TSan: destroyed by the next switch
   G* lend = nullptr;   // a pinned goroutine for g0 to run on its keeper; keeper: the goroutine of this turn
   M* lender = nullptr; // keeper: whose P it holds

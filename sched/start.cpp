@@ -143,6 +143,7 @@ void thread_enter(M* m) noexcept {
   }
 #if GRT_TSAN
   m->g0.san = __tsan_get_current_fiber();
+  m->maker_fiber = __tsan_create_fiber(0);
 #endif
 }
 

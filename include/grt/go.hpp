@@ -48,9 +48,22 @@ template <class T> struct boxed { // closures that do not fit
   }
 };
 
+// ThreadSanitizer must not see who used the slot before: there the closure stands on the heap and uninstrumented code keeps its address.
+void spawn_store(void* closure, void* p) noexcept;
+void* spawn_load(void* closure) noexcept;
+template <class T> void run_stored(void* closure) {
+  std::unique_ptr<T> p(static_cast<T*>(spawn_load(closure)));
+  (*p)();
+}
+
 template <class T, class... A>
 GRT_DETAIL_INLINE void spawn(const void* site, unsigned line, const attr* a, A&&... args) {
-  if constexpr (sizeof(T) > closure_bytes || alignof(T) > 8) {
+  if constexpr (GRT_DETAIL_TSAN) {
+    std::unique_ptr<T> keep(new T(std::forward<A>(args)...));
+    void* at = spawn_begin(run_stored<T>, site, line, a);
+    spawn_store(at, keep.release());
+    spawn_commit(at);
+  } else if constexpr (sizeof(T) > closure_bytes || alignof(T) > 8) {
     T* p = new (std::nothrow) T(std::forward<A>(args)...);
     if (!p) throw std::system_error(std::make_error_code(std::errc::not_enough_memory), "grt::go");
     std::unique_ptr<T> keep(p);
