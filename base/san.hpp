@@ -92,8 +92,9 @@ inline void unpoison([[maybe_unused]] const void* p, [[maybe_unused]] std::size_
   __asan_unpoison_memory_region(p, n);
 #endif
 }
-/// TSan: what earlier goroutines did on this stack is no party to a race. mmap, intercepted while writes are ignored, clears the shadow; acquire
-/// and release instead would order one owner of a window after the other, and hide their races.
+/// TSan: what earlier goroutines did on this stack is no party to a race. mmap, intercepted while writes are ignored,
+/// clears the shadow; acquire and release instead would order one owner of a window after the other, and hide their
+/// races.
 inline void forget_accesses([[maybe_unused]] char* low, [[maybe_unused]] char* high) noexcept {
 #if GRT_TSAN
   AnnotateIgnoreWritesBegin(__FILE__, __LINE__);

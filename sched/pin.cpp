@@ -9,14 +9,17 @@
 //   keeper turn of the keeper = 1, wake     [LEND-1]     g parked, yielded, unpinned or ended: back on g0, inside waits
 //   for its own turn != 0                   P->m = lender; turn of the lender = 1, wake     [LEND-1]
 //
-// So `procs` still bounds what runs, a pinned goroutine costs two futex wakes a turn as in Go, and a P always comes
-// home. A thief that read P->m too early finds an M that is inside for good (lender) or whose p is another one
-// (keeper): both refuse, see take() in steal.cpp. On a keeper, nothing but its goroutine ever runs: every way out of it
-// goes to the keeper's g0. A goroutine that ends pinned takes its thread with it (Go does the same: its state may be
-// anything); one that unpins gives it to the next pin. Rejected: a P of its own for each pinned goroutine (more would
-// run than procs allows).
+// Once g has parked, somebody on another P may wake and pick it before its keeper has given the first P back. So a
+// lender first claims the keeper, vacant 1 -> 0 [LEND-3], and waits for that: the keeper needs nothing but a core to
+// become vacant. So `procs` still bounds what runs, a pinned goroutine costs two futex wakes a turn as in Go, and a P
+// always comes home. A thief that read P->m too early finds an M that is inside for good (lender) or whose p is another
+// one (keeper): both refuse, see take() in steal.cpp. On a keeper, nothing but its goroutine ever runs: every way out
+// of it goes to the keeper's g0. A goroutine that ends pinned takes its thread with it (Go does the same: its state may
+// be anything); one that unpins gives it to the next pin. Rejected: a P of its own for each pinned goroutine (more
+// would run than procs allows).
 #include <new>
 #include <pthread.h>
+#include <sched.h>
 #include <system_error>
 #include <utility>
 
@@ -58,12 +61,14 @@ void* keeper_main(void* arg) {
     keeper_fate fate = std::exchange(m->fate, keeper_fate::keeps);
     p->m.store(lender, std::memory_order_release); // [LEND-2]
     if (fate == keeper_fate::keeps) {
+      m->vacant.store(1, std::memory_order_release); // [LEND-3] p, lend and lender are the next one's to write
       give_turn(lender);
       continue;
     }
     if (fate == keeper_fate::ends) n_keepers.fetch_sub(1, std::memory_order_relaxed);
     {
       spin_guard hold(lock);
+      m->vacant.store(1, std::memory_order_relaxed); // whoever takes it from the list does so under lock
       M*& list = fate == keeper_fate::spare ? spare : retired;
       m->lender = list;
       list = m;
@@ -107,6 +112,7 @@ void keeper_drop(M* m) noexcept {
 
 void lend(M* m, G* g) noexcept {
   M* keeper = g->ext->keeper;
+  while (!keeper->vacant.exchange(0, std::memory_order_acquire)) sched_yield(); // [LEND-3]
   keeper->p = m->p;
   keeper->lend = g;
   keeper->lender = m;

@@ -60,7 +60,8 @@ void switch_to(M* m, G* self, G* to, std::uintptr_t release) noexcept {
     __tsan_destroy_fiber(dead);
   }
   if (self == &m->dead) m->dead_fiber = __tsan_get_current_fiber();
-  if (!to->sp) { // made in the name of a fiber that has seen nothing: its maker's past would become its own, and hide races with it
+  if (!to->sp) { // made in the name of a fiber that has seen nothing: its maker's past would become its own, and hide
+                 // races with it
     __tsan_switch_to_fiber(m->maker_fiber, 1);
     stack::bounds t{};
     stack::find(to->stk - 1, t);

@@ -77,12 +77,13 @@ struct alignas(128) M {
   } late{};
   char *stack_low = nullptr, *stack_high = nullptr; // of g0
   sighting* seen = nullptr;                         // procs_max of them, made with the M
-  void* maker_fiber = nullptr;          // TSan: in whose name fibers are made
+  void* maker_fiber = nullptr;                      // TSan: in whose name fibers are made
   void* dead_fiber = nullptr;                       // TSan: destroyed by the next switch
   G* lend = nullptr;   // a pinned goroutine for g0 to run on its keeper; keeper: the goroutine of this turn
   M* lender = nullptr; // keeper: whose P it holds
   keeper_fate fate{};
-  std::atomic<std::uint32_t> turn{0}; // [LEND-1] futex word of lender and keeper
+  std::atomic<std::uint32_t> vacant{1}; // [LEND-3] keeper: nobody's P is on it
+  std::atomic<std::uint32_t> turn{0};   // [LEND-1] futex word of lender and keeper
 };
 static_assert(offsetof(M, in) == GRT_M_IN && offsetof(M, g) == GRT_M_G && offsetof(M, p) == GRT_M_P &&
               offsetof(M, eh) == GRT_M_EH);

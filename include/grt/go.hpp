@@ -48,7 +48,8 @@ template <class T> struct boxed { // closures that do not fit
   }
 };
 
-// ThreadSanitizer must not see who used the slot before: there the closure stands on the heap and uninstrumented code keeps its address.
+// ThreadSanitizer must not see who used the slot before: there the closure stands on the heap and uninstrumented code
+// keeps its address.
 void spawn_store(void* closure, void* p) noexcept;
 void* spawn_load(void* closure) noexcept;
 template <class T> void run_stored(void* closure) {
