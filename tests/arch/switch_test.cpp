@@ -128,7 +128,9 @@ TEST_F(Switch, ExceptionsInFlightAndCaughtSurviveSwitches) {
   });
 }
 
-#if defined(__x86_64__) && !defined(GRT_TEST_SANITIZED)
+// gcc builds only: the assembly is the same for every compiler, and clang 14 gives the frames below g0's noreturn loop
+// no end to reach.
+#if defined(__x86_64__) && !defined(GRT_TEST_SANITIZED) && !defined(__clang__)
 // Single-steps through parks with the trap flag, which stays with the thread; at every instruction of the switch the
 // unwinder must reach the first frame: grt_start, or the scheduler's loop for the M's own stack, where every 64th pick
 // goes.
