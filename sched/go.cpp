@@ -74,6 +74,7 @@ void* spawn_begin(void (*run)(void*), const void* site, unsigned line, const att
     g = foreign_alloc();
   }
   if (GRT_UNLIKELY(!g)) throw std::system_error(ENOMEM, std::generic_category(), "grt::go: no memory for a goroutine");
+  san::acquire(g);
   g->sp = nullptr;
   g->stk = nullptr;
   g->flags = 0;
