@@ -27,6 +27,28 @@ void dump(int fd) noexcept {
     if (g->line) t.str(static_cast<const char*>(g->site)).str(":").dec(g->line).str("\n");
     else t.hex(reinterpret_cast<std::uintptr_t>(g->site)).str("\n");
   }
+  unsigned asleep = 0;
+  for (unsigned i = 0, n = n_made.load(std::memory_order_acquire); i < n; i++) { // [PROCS-1]
+    P* p = all_p[i].load(std::memory_order_relaxed);
+    const M* m = p->m.load(std::memory_order_relaxed);
+    const G* g = m->g;
+    t.str("processor ").dec(i).str(i < n_procs.load(std::memory_order_relaxed) ? "" : " (retired)");
+    if (m->asleep.load(std::memory_order_relaxed)) asleep++, t.str(": asleep");
+    else if (g->kind == g_kind::goroutine) t.str(": goroutine ").dec(g->id);
+    else t.str(": scheduler");
+    t.str(", tick ").dec(p->tick).str(", waiting ").dec((p->next != nullptr) + surplus(p));
+    if (auto lost = m->lost.load(std::memory_order_relaxed); lost != lost_state::free)
+      t.str(", asked by a thief: ").dec(static_cast<unsigned>(lost));
+    if (m->woken_as_watcher) t.str(", watcher");
+    std::uint64_t next = p->timers.next_ns.load(std::memory_order_relaxed), now = now_ns();
+    if (next != wheel::never)
+      t.str(next <= now ? ", timer due for us " : ", timer in us ").dec((next <= now ? now - next : next - now) / 1000);
+    t.str("\n");
+  }
+  t.str("global queue ").dec(injected.n.load(std::memory_order_relaxed));
+  t.str(", asleep ")
+      .dec(asleep)
+      .str(need_watch.load(std::memory_order_relaxed) ? ", a push wakes one\n" : ", a push wakes nobody\n");
 }
 
 metrics read_metrics() noexcept {

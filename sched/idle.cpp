@@ -116,14 +116,13 @@ bool withdraw(M* m) noexcept {
     if (idle.leader == m) {
       idle.leader = heir = idle.n ? idle.list[idle.n - 1] : nullptr; // W2
       idle.sleeps_until.store(0, std::memory_order_relaxed);
+      // It goes back to sleep, with the time-out. Under the lock: once it is popped its word says awake, for good.
+      if (heir) heir->asleep.store(napping, std::memory_order_release); // [SLEEP-1]
     }
     publish();
   }
   m->asleep.store(awake, std::memory_order_relaxed);
-  if (heir) {                                               // it goes back to sleep with the time-out
-    heir->asleep.store(napping, std::memory_order_release); // [SLEEP-1]
-    futex_wake(&heir->asleep);
-  }
+  if (heir) futex_wake(&heir->asleep);
   return true;
 }
 
@@ -209,6 +208,7 @@ GRT_NOINLINE void wake_watcher() noexcept {
 }
 
 void timer_added(std::uint64_t when) noexcept {
+  std::atomic_signal_fence(std::memory_order_seq_cst); // [TIMER-1] the timer before sleeps_until
   if (when >= idle.sleeps_until.load(std::memory_order_relaxed))
     return; // [TIMER-1] 0 while nobody leads or it has just woken
   spin_guard hold(idle.lock);
@@ -233,9 +233,9 @@ static void retire(M* m) noexcept {
     while (p->ready.size()) inject_inside(p->ready.pop_front());
     timers_move(p, all_p[0].load(std::memory_order_relaxed));
     notify();
-    m->asleep.exchange(deep,
-                       std::memory_order_seq_cst); // [RETIRE-1] then look; set_procs stores the number, then wakes
-    if (p->id < n_procs.load(std::memory_order_relaxed)) break;
+    // [RETIRE-1] then look; set_procs stores the number, then wakes
+    m->asleep.exchange(deep, std::memory_order_seq_cst);
+    if (p->id < n_procs.load(std::memory_order_seq_cst)) break; // [RETIRE-1]
     count_retired(1);
     futex_wait(&m->asleep, deep);
     count_retired(-1);

@@ -229,7 +229,8 @@ void grt_gmain(std::uintptr_t release) {
       g->ext = nullptr;
       m = me();
     }
-    san::release(g); // to the next in this slot: chan and sync, which TSan watches, write into it. It hides a race between those two
+    san::release(g); // to the next in this slot: chan and sync, which TSan watches, write into it. It hides a race
+                     // between those two
     enter(m);
     P* p = m->p;
     p->exited.store(p->exited.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);

@@ -122,6 +122,7 @@ GRT_INLINE void leave(M* m) noexcept {
 void wake_watcher() noexcept;
 /// After a push that leaves more than one goroutine waiting here.
 GRT_INLINE void notify() noexcept {
+  std::atomic_signal_fence(std::memory_order_seq_cst); // [WATCH-1] the push before need_watch
   if (GRT_UNLIKELY(need_watch.load(std::memory_order_relaxed)))
     wake_watcher(); // [WATCH-1] the sleeper's membarrier is the fence
 }

@@ -56,8 +56,14 @@ void timers_run(M* m) noexcept {
 }
 
 void timers_move(P* from, P* to) noexcept {
-  spin_guard hold_to(to->timers.lock), hold_from(from->timers.lock);
-  if (from->timers.armed) to->timers.absorb(from->timers, now_ns());
+  std::uint64_t next;
+  {
+    spin_guard hold_to(to->timers.lock), hold_from(from->timers.lock);
+    if (!from->timers.armed) return;
+    to->timers.absorb(from->timers, now_ns());
+    next = to->timers.next_ns.load(std::memory_order_relaxed);
+  }
+  timer_added(next); // a leader that looked at `to` before and at `from` after saw neither
 }
 
 bool timer_cancel(timer_node* n) noexcept {

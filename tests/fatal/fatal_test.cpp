@@ -29,7 +29,8 @@ GRT_DETAIL_NOINLINE int recurse(int n) {
   return n < 1000000 ? recurse(n + 1) + frame[0] : 0;
 }
 
-// qemu-user keeps a thread of its own among ours, and a thread nobody knows may yet send: no deadlock is reported there.
+// qemu-user keeps a thread of its own among ours, and a thread nobody knows may yet send: no deadlock is reported
+// there.
 #ifndef GRT_TEST_EMULATED
 TEST(FatalDeadlock, NamesEachWaiterAndWhatItWaitsFor) {
   EXPECT_EXIT(run([] {

@@ -127,6 +127,26 @@ TEST_F(Procs, ChangeLive_UnderLoad) {
     w.wait();
   });
   set_procs(before);
+}
+
+// Leaders resign, heirs are appointed and timers move while everybody may fall asleep: whatever one of them misses,
+// nobody else is there to find.
+TEST_F(Procs, ChangeLive_NearlyIdle) {
+  unsigned before = procs();
+  for (int round = 0; round < scaled(3000); round++)
+    run([&] {
+      wait_group w;
+      for (int g = 0; g < 3; g++)
+        w.go([g] {
+          for (int i = 0; i < 3; i++) sleep_for(std::chrono::microseconds(20 + 30 * g));
+        });
+      set_procs(1 + static_cast<unsigned>(round) % 4);
+      w.wait();
+    });
+  set_procs(before);
+}
+
+TEST_F(Procs, OutOfRange) {
   EXPECT_THROW(set_procs(0), std::invalid_argument);
   EXPECT_THROW(set_procs(1025), std::invalid_argument);
 }
