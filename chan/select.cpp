@@ -77,11 +77,40 @@ unsigned sort_locks(const select_args& a, chan_core** order) noexcept {
   return n;
 }
 
+unsigned random_below(unsigned n) noexcept { return static_cast<unsigned>((std::uint64_t{next_random()} * n) >> 32); }
+
 bool looks_ready(const select_case& k) noexcept {
   chan_core* c = k.c;
   if (!c) return false;
-  if (c->closed) return true;
-  return k.send ? c->n < c->capacity || !c->receivers.empty() : c->n || !c->senders.empty();
+  if (__atomic_load_n(&c->closed, __ATOMIC_ACQUIRE)) return true; // [CLOSE-1] also without the lock: try_one
+  std::uint32_t n = __atomic_load_n(&c->n, __ATOMIC_RELAXED);
+  const wait_queue& q = k.send ? c->receivers : c->senders;
+  return (k.send ? n < c->capacity : n != 0) || __atomic_load_n(&q.head, __ATOMIC_RELAXED) != nullptr;
+}
+
+// Lock of k.c held, which is not null. true: the case is done; `woken` is to be made ready once the lock is free.
+bool perform(select_case& k, G*& woken, bool& ok) noexcept {
+  ok = !(k.send && k.c->closed);
+  if (!ok || (k.send ? put_value(k.c, k.elem, woken) : get_value(k.c, k.elem, woken))) return true;
+  ok = false;
+  return k.c->closed; // else only stale waiters stood there
+}
+
+// A case that is ready by itself needs its own channel's lock alone. false: nothing seems ready, or it was gone.
+bool try_one(const select_args& a, unsigned* scratch, int& index, bool& ok) noexcept {
+  if constexpr (GRT_DETAIL_TSAN) return false; // racy on purpose: under TSan the locked way decides
+  unsigned n = 0;
+  for (unsigned i = 0; i < a.n; i++)
+    if (looks_ready(*a.cases[i])) scratch[n++] = i;
+  if (!n) return false;
+  index = static_cast<int>(scratch[n == 1 ? 0 : random_below(n)]);
+  select_case& k = *a.cases[index];
+  G* woken = nullptr;
+  chan_lock(k.c);
+  bool done = perform(k, woken, ok);
+  chan_unlock(k.c);
+  if (woken) ready(woken);
+  return done;
 }
 
 // Locks held. Tries the ready cases in random order; true: case `index` is done and all locks are free.
@@ -90,19 +119,17 @@ bool try_ready(const select_args& a, selecting& r, unsigned* scratch, int& index
   for (unsigned i = 0; i < a.n; i++)
     if (looks_ready(*a.cases[i])) scratch[n++] = i;
   while (n) {
-    unsigned at = n == 1 ? 0 : next_random() % n;
-    select_case& k = *a.cases[index = static_cast<int>(scratch[at])]; // its channel is not nil: looks_ready
+    unsigned at = n == 1 ? 0 : random_below(n);
+    index = static_cast<int>(scratch[at]);
     G* woken = nullptr;
-    ok = !(k.send && k.c->closed); // NOLINT(clang-analyzer-core.NullDereference)
-    if (!ok || (k.send ? put_value(k.c, k.elem, woken) : get_value(k.c, k.elem, woken)) ||
-        (ok = false, k.c->closed)) { // NOLINT(clang-analyzer-core.NullDereference)
+    if (perform(*a.cases[index], woken, ok)) {
       r.tsan_release_all();
       r.timed = false; // s.lock is not held
       r.unlock_all();
       if (woken) ready(woken);
       return true;
     }
-    scratch[at] = scratch[--n]; // only stale waiters stood there
+    scratch[at] = scratch[--n];
   }
   return false;
 }
@@ -113,7 +140,7 @@ __attribute__((no_sanitize("thread"))) void far_side(commit_record* c) { static_
   G* g = r.s.g;
   for (unsigned i = 0; i < a.n; i++) order[i] = i;
   for (unsigned i = a.n; i > 1; i--)
-    std::swap(order[i - 1], order[next_random() % i]); // the same channel may stand in several cases
+    std::swap(order[i - 1], order[random_below(i)]); // the same channel may stand in several cases
   for (unsigned i = 0; i < a.n; i++) {
     select_case& k = *a.cases[order[i]];
     k.queued = k.c != nullptr;
@@ -128,18 +155,20 @@ __attribute__((no_sanitize("thread"))) void far_side(commit_record* c) { static_
   bool timed = r.timed;
   park(g, commit_of(&r), wait_reason::select);
   ok = g->ok;
-  r.lock_all();
-  if (timed) { // also waits for the far side's last release
+  for (unsigned i = 0; i < a.n; i++) {
+    select_case& k = *a.cases[i];
+    if (!k.c) continue;
+    if (r.s.fired.load(std::memory_order_relaxed) == i + 1)
+      continue; // its winner took it out and has seen its lock free
+    chan_lock(k.c);
+    if (k.queued) (k.send ? k.c->senders : k.c->receivers).remove(&k.w);
+    chan_unlock(k.c);
+  }
+  if (timed) { // the far side's last release
     r.s.lock.lock();
     r.s.lock.unlock();
     r.timed = false;
   }
-  for (unsigned i = 0; i < a.n; i++) {
-    select_case& k = *a.cases[i];
-    if (k.queued) (k.send ? k.c->senders : k.c->receivers).remove(&k.w);
-  }
-  r.tsan_release_all();
-  r.unlock_all();
   std::uint32_t f = r.s.fired.load(std::memory_order_acquire); // [SEL-1]
   return f == fired_timeout ? select_timeout : static_cast<int>(f) - 1;
 }
@@ -148,6 +177,8 @@ __attribute__((no_sanitize("thread"))) void far_side(commit_record* c) { static_
 int select_run(const select_args& a, bool& ok) {
   chan_core* few[8];
   unsigned few_index[8];
+  int index;
+  if (a.n <= 8 && try_one(a, few_index, index, ok)) return index;
   std::unique_ptr<chan_core*[]> many;
   std::unique_ptr<unsigned[]> many_index;
   selecting r;
@@ -160,7 +191,6 @@ int select_run(const select_args& a, bool& ok) {
     scratch = many_index.get();
   }
   r.n_order = sort_locks(a, r.order);
-  int index;
   r.lock_all();
   if (try_ready(a, r, scratch, index, ok)) return index;
   if (a.has_default || a.timeout_ns == 0) {

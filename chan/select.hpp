@@ -4,8 +4,10 @@
 // Whoever takes a waiter of the select out of a queue (under that channel's lock) must win fired from 0 by CAS, else
 // the waiter is stale and is dropped. [SEL-1] The selector holds all its channels' locks, and `lock` if it has a
 // timeout, until its registers are saved; so a winner finds a parked goroutine. The far side releases them one by one:
-// the winner may run before the last is free, but then waits for it, because it takes all of them again to leave the
-// queues. After the last release nobody reads the record. Timeout: armed before the locks are taken (order: wheel, then
+// the selector may run again before the last is free, but then waits for it, because to leave the queues it takes them
+// all again - but the one it was fired by: whoever fired it has had that lock after the far side released it, and took
+// it out of that queue. Before all that, a look without locks: a case that is ready needs its own channel's lock alone.
+// After the last release nobody reads the record. Timeout: armed before the locks are taken (order: wheel, then
 // `lock`). Its callback takes `lock`, wins `fired` or not, and readies the goroutine only if it has parked;
 // timer_cancel is synchronous, so the record outlives the callback.
 #pragma once

@@ -16,8 +16,7 @@ namespace detail {
 struct no_handler {};
 
 struct case_base {
-  select_case k{};
-  case_base() = default;
+  select_case k; // the poll of an empty channel needs no more of it than this
   case_base(const case_base&) = delete;
   case_base& operator=(const case_base&) = delete;
   case_base(chan_core* c, bool send) noexcept {

@@ -1,6 +1,7 @@
 // tests/sched/go_test.cpp - spawn, run, yield, exceptions, sleep, procs, stacks.
 #include "tests/support/fixture.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <stdexcept>
@@ -17,6 +18,7 @@ using Procs = GrtTest;
 using Sleep = GrtTest;
 using Stacks = GrtTest;
 using Steal = GrtTest;
+using Fairness = GrtTest;
 
 TEST_F(Go, ArgumentsAreDecayCopiedAtOnce) {
   chan<std::string> c(1);
@@ -163,6 +165,47 @@ TEST_F(Sleep, NeverShorter_AndInOrder) {
       });
     for (int i = 0; i < 10; i++) EXPECT_GT(*c.recv(), 0);
   });
+}
+
+// A chatty pair hands over through `next`, a spawner never blocks and its children spawn one more: a goroutine at the
+// head of the queue behind k others waits no longer than 16 * 128 * (k + 1) switches of its processor.
+TEST_F(Fairness, ABystandersWaitIsBounded) {
+  unsigned before = set_procs(1);
+  std::uint64_t worst = 0;
+  int turns = 0;
+  run([&] {
+    std::atomic<bool> stop{false};
+    wait_group w;
+    chan<int> ping, pong;
+    w.go([&] {
+      while (!stop) ping.send(1), pong.recv();
+      ping.close();
+    });
+    w.go([&] {
+      while (ping.recv()) pong.send(1);
+    });
+    w.go([&] {
+      while (!stop) {
+        wait_group children;
+        for (int i = 0; i < 100; i++) children.go([&] { children.go([] {}); });
+        yield();
+        children.wait();
+      }
+    });
+    w.go([&] {
+      for (; turns < scaled(2000); turns++) {
+        std::uint64_t t0 = debug::read_metrics().switches;
+        yield();
+        worst = std::max(worst, debug::read_metrics().switches - t0);
+      }
+      stop = true;
+    });
+    w.wait();
+  });
+  EXPECT_EQ(turns, scaled(2000));
+  EXPECT_GT(worst, 1u); // there was somebody to wait for
+  EXPECT_LE(worst, 16u * 128u * (3 + 1));
+  set_procs(before);
 }
 
 TEST_F(Steal, ABusySpawnersChildRunsElsewhere) {
