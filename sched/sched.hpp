@@ -38,7 +38,7 @@ struct alignas(128) P {
   std::uint64_t cycles0 = 0; // when tick0 was; thieves peek at these three
   std::uint32_t tick0 = 0, average = 0, empty = 0;
   alignas(128) G* free = nullptr;
-  std::uint32_t n_free = 0, carve = 16;
+  std::uint32_t n_free = 0, free_most = 0, carve = 16;
   char *slab = nullptr, *slab_end = nullptr;
   std::uint64_t id_next = 0, id_end = 0, id_batch = 8;
   std::atomic<std::uint64_t> spawned{0}, exited{0}; // owner writes, anybody reads

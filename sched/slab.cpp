@@ -9,7 +9,8 @@
 
 namespace grt {
 namespace {
-constexpr std::size_t slab_bytes = 2 << 20, spill_n = 1024;
+constexpr std::size_t slab_bytes = 2 << 20;
+std::uint32_t spill_n = 1024; // in step with stack::batch_most(): a free G holds a window credit
 spin_lock lock;
 char *base, *limit;
 std::atomic<char*> opened{nullptr}, carved{nullptr};
@@ -42,6 +43,7 @@ bool slab_start() noexcept {
   for (; n > 2 * slab_bytes; n /= 2)
     if ((p = mmap(nullptr, n, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)) != MAP_FAILED) break;
   if (p == MAP_FAILED) return false;
+  spill_n = 8 * stack::batch_most();
   base = reinterpret_cast<char*>((reinterpret_cast<std::uintptr_t>(p) + slab_bytes - 1) & ~(slab_bytes - 1));
   limit = static_cast<char*>(p) + n;
   opened.store(base, std::memory_order_relaxed);
@@ -71,12 +73,14 @@ static GRT_NOINLINE G* alloc_slow(P* p) noexcept {
       return g;
     }
     p->slab_end = p->slab + n * sizeof(G);
-    p->carve = std::min(p->carve * 2, 1024u);
+    p->carve = std::min(p->carve * 2, spill_n);
   }
   G* g = reinterpret_cast<G*>(p->slab);
   p->slab += sizeof(G);
   return g;
 }
+
+unsigned slab_free_most() noexcept { return 2 * spill_n; }
 
 G* g_alloc(P* p) noexcept {
   G* g = p->free;
@@ -103,7 +107,7 @@ void g_free(P* p, G* g) noexcept {
   g->kind = g_kind::free;
   g->link = p->free;
   p->free = g;
-  if (GRT_UNLIKELY(++p->n_free == 2 * spill_n)) spill(p);
+  if (GRT_UNLIKELY(++p->n_free == p->free_most)) spill(p);
 }
 
 G* g_alloc_anywhere() noexcept {

@@ -196,12 +196,14 @@ namespace {
 
 // Under `starting`. Ps are never unmade.
 void make_procs(unsigned n) {
-  stack::set_slack(std::size_t{n} * 256 + 512);
+  stack::set_slack(n);
   for (unsigned i = n_made.load(std::memory_order_relaxed); i < n; i++) {
     P* p = map_one<P>();
     M* m = m_make(i);
     m->seen = map_one<sightings>()->of;
     p->id = i;
+    p->free_most = slab_free_most();
+    p->stacks.limit = 2 * stack::batch_most();
     p->random = i * 77777 + 88172645;
     p->m.store(m, std::memory_order_relaxed);
     m->p = p;

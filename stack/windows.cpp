@@ -12,6 +12,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -35,7 +36,8 @@ struct arena {
   std::size_t pooled = 0;
 };
 arena arenas[classes];
-std::size_t default_class = 2, credits, slack = 512;
+std::size_t default_class = 2, credits, slack;
+std::uint32_t batch = 128;
 spin_lock lock;
 std::atomic<guard_kind> kind{guard_kind::canary};
 long budget = -1;
@@ -76,7 +78,10 @@ std::size_t reserve_limit() {
   if (p == MAP_FAILED) return 0;
   bool lies = madvise(p, page, 0x7ffff) == 0;
   munmap(p, page);
-  return std::size_t{lies ? 8u : 4096u} << 30;
+  std::size_t bytes = std::size_t{lies ? 8u : 4096u} << 30;
+  rlimit space; // the rest is for the program and for the threads
+  if (getrlimit(RLIMIT_AS, &space) == 0 && space.rlim_cur / 4 < bytes) bytes = space.rlim_cur / 4 / page * page;
+  return bytes;
 }
 
 bool probe_madvise() {
@@ -218,7 +223,10 @@ void start(const config& c) {
   kind.store(k, std::memory_order_relaxed);
   if (!reserve(arenas[default_class], stack_max_least << default_class, most))
     throw std::system_error(ENOMEM, std::generic_category(), "grt: no address space for stacks");
+  batch = static_cast<std::uint32_t>(std::clamp<std::size_t>(arenas[default_class].capacity / 4 / 2048, 8, 128));
 }
+
+std::uint32_t batch_most() noexcept { return batch; }
 
 bool take_credits(std::size_t n) noexcept {
   spin_guard hold(lock);
@@ -227,23 +235,23 @@ bool take_credits(std::size_t n) noexcept {
   return true;
 }
 
-void set_slack(std::size_t windows) noexcept {
+void set_slack(unsigned procs) noexcept {
   spin_guard hold(lock);
-  slack = std::max(slack, windows);
+  slack = std::max(slack, std::size_t{procs} * 2 * batch + 4 * batch);
 }
 
 char* refill(cache& c) noexcept {
   spin_guard hold(lock);
   arena& a = arenas[default_class];
   if (a.pooled) {
-    std::size_t n = std::min<std::size_t>(a.pooled, 128);
+    std::size_t n = std::min<std::size_t>(a.pooled, batch);
     a.pooled -= n;
     copy(c.top, a.pool + a.pooled, n);
     c.n = static_cast<std::uint32_t>(n);
   } else {
     std::size_t n = std::min<std::size_t>(c.batch, a.opened - a.carved);
     GRT_CHECK(n, "a goroutine without a window credit");
-    if (c.batch < 64) c.batch *= 2;
+    if (c.batch < 64 && c.batch < batch) c.batch *= 2;
     carve(a, n, c.top);
     c.n = static_cast<std::uint32_t>(n);
   }
@@ -253,10 +261,10 @@ char* refill(cache& c) noexcept {
 void spill(cache& c) noexcept {
   spin_guard hold(lock);
   arena& a = arenas[default_class];
-  copy(a.pool + a.pooled, c.top, 128); // the oldest half
-  a.pooled += 128;
-  copy(c.top, c.top + 128, 128);
-  c.n = 128;
+  copy(a.pool + a.pooled, c.top, batch); // the oldest half
+  a.pooled += batch;
+  copy(c.top, c.top + batch, batch);
+  c.n = batch;
 }
 
 char* get_sized(std::size_t stack_max) noexcept {

@@ -31,9 +31,12 @@ std::size_t round_stack_max(std::size_t bytes);
 
 /// A P's windows of the default class, newest first; its owner's alone.
 struct cache {
-  std::uint32_t n = 0, batch = 1;
+  std::uint32_t n = 0, batch = 1, limit = 0; // limit: 2 * batch_most()
   char* top[256];
 };
+/// How many windows move between a P and the pool at once: 128, fewer where address space is so short that what 1,024
+/// Ps put by could use up a quarter of it. Valid after start.
+std::uint32_t batch_most() noexcept;
 char* refill(cache& c) noexcept;
 void spill(cache& c) noexcept;
 inline bool has(const cache& c) noexcept { return c.n; }
@@ -41,11 +44,12 @@ inline char* get(cache& c) noexcept { return c.n ? c.top[--c.n] : refill(c); }
 /// The caller may still stand on it: nothing is written into the window.
 inline void put(cache& c, char* top) noexcept {
   c.top[c.n++] = top;
-  if (c.n == 256) spill(c);
+  if (c.n == c.limit) spill(c);
 }
 
 [[nodiscard]] bool take_credits(std::size_t n) noexcept;
-void set_slack(std::size_t windows) noexcept;
+/// Room for what so many Ps put by.
+void set_slack(unsigned procs) noexcept;
 /// A window of any class, for the slow path. null: no memory.
 char* get_sized(std::size_t stack_max) noexcept;
 void put_sized(char* top) noexcept;

@@ -218,6 +218,27 @@ TEST(FatalMemory, RunsUnderUlimitV) {
       },
       ExitedWithCode(0), "");
 }
+// What processors put by for themselves must not use up a short address space.
+TEST(FatalMemory, ManyProcessorsUnderUlimitV) {
+  EXPECT_EXIT(
+      {
+        rlimit most;
+        most.rlim_cur = rlim_t{6} << 30;
+        most.rlim_max = RLIM_INFINITY;
+        setrlimit(RLIMIT_AS, &most);
+        set_procs(48);
+        run([] {
+          for (int round = 0; round < 50; round++) {
+            wait_group w;
+            for (int i = 0; i < 200; i++) w.go([] { yield(); });
+            w.wait();
+          }
+        });
+        std::exit(0);
+      },
+      ExitedWithCode(0), "");
+}
+
 TEST(FatalMemory, RunsUnderMlockall_WithoutLockingTheArena) {
   EXPECT_EXIT(
       {
