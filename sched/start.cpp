@@ -203,7 +203,6 @@ void make_procs(unsigned n) {
     m->seen = map_one<sightings>()->of;
     p->id = i;
     p->free_most = slab_free_most();
-    p->stacks.limit = 2 * stack::batch_most();
     p->random = i * 77777 + 88172645;
     p->m.store(m, std::memory_order_relaxed);
     m->p = p;

@@ -259,6 +259,10 @@ char* refill(cache& c) noexcept {
 }
 
 void spill(cache& c) noexcept {
+  if (!c.limit) { // its first
+    c.limit = 2 * batch;
+    if (c.n < c.limit) return;
+  }
   spin_guard hold(lock);
   arena& a = arenas[default_class];
   copy(a.pool + a.pooled, c.top, batch); // the oldest half

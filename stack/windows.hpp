@@ -31,7 +31,7 @@ std::size_t round_stack_max(std::size_t bytes);
 
 /// A P's windows of the default class, newest first; its owner's alone.
 struct cache {
-  std::uint32_t n = 0, batch = 1, limit = 0; // limit: 2 * batch_most()
+  std::uint32_t n = 0, batch = 1, limit = 0; // limit: 2 * batch_most(), set by the first put
   char* top[256];
 };
 /// How many windows move between a P and the pool at once: 128, fewer where address space is so short that what 1,024
@@ -44,7 +44,7 @@ inline char* get(cache& c) noexcept { return c.n ? c.top[--c.n] : refill(c); }
 /// The caller may still stand on it: nothing is written into the window.
 inline void put(cache& c, char* top) noexcept {
   c.top[c.n++] = top;
-  if (c.n == c.limit) spill(c);
+  if (c.n >= c.limit) spill(c);
 }
 
 [[nodiscard]] bool take_credits(std::size_t n) noexcept;
