@@ -7,6 +7,7 @@
 #include "sched/hooks.hpp"
 #include "sched/sched.hpp"
 #include "sched/timed.hpp"
+#include "sched/waiting.hpp"
 
 namespace grt {
 
@@ -102,6 +103,29 @@ void timed_wait::arm(std::int64_t ns) noexcept {
   {
     spin_guard hold(w.lock);
     w.insert(this, when, now);
+  }
+  timer_added(when);
+}
+
+static G* on_waiting_expiry(timer_node* n) {
+  auto* r = static_cast<waiting*>(n);
+  spin_guard hold(r->lock);
+  san::acquire(&r->lock.word);
+  bool was_queued = r->state == waiting::queued;
+  if (was_queued) r->queue.remove(&r->w);
+  if (was_queued || r->state == waiting::idle) r->state = waiting::expired;
+  san::release(&r->lock.word);
+  return was_queued && r->parked ? r->g : nullptr;
+}
+
+void waiting::arm(std::int64_t ns) noexcept {
+  armed = true;
+  fire = on_waiting_expiry;
+  std::uint64_t now = now_ns(), when = now + static_cast<std::uint64_t>(ns);
+  wheel& on = timer_home()->timers;
+  {
+    spin_guard hold(on.lock);
+    on.insert(this, when, now);
   }
   timer_added(when);
 }

@@ -73,8 +73,9 @@ recording stop_recording() {
 }
 
 const char* to_string(wait_reason r) noexcept {
-  static constexpr const char* names[] = {"none",  "chan send",  "chan receive", "select", "nil chan",
-                                          "mutex", "wait group", "sleep",        "other"};
+  static constexpr const char* names[] = {"none",    "chan send",          "chan receive", "select",    "nil chan",
+                                          "mutex",   "wait group",         "sleep",        "semaphore", "latch",
+                                          "barrier", "condition variable", "shared mutex", "other"};
   return static_cast<std::size_t>(r) < std::size(names) ? names[static_cast<std::size_t>(r)] : "?";
 }
 } // namespace trace

@@ -1,8 +1,12 @@
-// grt/sync.hpp - mutex and wait_group.
+// grt/sync.hpp - mutex, shared_mutex, condition_variable, wait_group, semaphores, latch, barrier, call_once.
 #pragma once
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
+#include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <mutex>
 #include <utility>
 
 #include <grt/detail/spin.hpp>
@@ -11,6 +15,10 @@
 #include <grt/time.hpp>
 
 namespace grt {
+class wake_list;
+namespace detail {
+[[noreturn]] void throw_bad_count();
+}
 
 /// Mutual exclusion between goroutines and threads alike; a waiting goroutine parks. Uncontended: one locked
 /// instruction each way. A newcomer may overtake a waiter, until one has waited 1 ms: then the lock is handed over in
@@ -129,5 +137,268 @@ private:
   detail::spin_lock lock_;              // guards queue_ and the waiters' half of state_
   detail::wait_queue queue_;
 };
+
+/// Many readers or one writer. Served in order: a waiting writer makes new shared locks wait, and try fail. Any
+/// goroutine may unlock. SharedTimedLockable, as std::shared_timed_mutex. Not recursive, either way. Uncontended: one
+/// locked instruction each way. Go: sync.RWMutex.
+class shared_mutex {
+public:
+  constexpr shared_mutex() noexcept = default;
+  /// Destroying a locked one is fatal, with a report.
+  ~shared_mutex() {
+    if (GRT_DETAIL_UNLIKELY(writer_ || readers_)) misused("a locked grt::shared_mutex is destroyed");
+  }
+  shared_mutex(const shared_mutex&) = delete;
+  shared_mutex& operator=(const shared_mutex&) = delete;
+
+  void lock() { lock_ns(true, -1); }
+  bool try_lock() { return lock_ns(true, 0); }
+  template <class R, class P> bool try_lock_for(std::chrono::duration<R, P> d) {
+    return lock_ns(true, detail::ns_of(d));
+  }
+  template <class C, class D> bool try_lock_until(std::chrono::time_point<C, D> t) {
+    return try_lock_for(t - C::now());
+  }
+  /// Unlocking what is not locked so is fatal, with a report.
+  void unlock() noexcept;
+  void lock_shared() { lock_ns(false, -1); }
+  bool try_lock_shared() { return lock_ns(false, 0); }
+  template <class R, class P> bool try_lock_shared_for(std::chrono::duration<R, P> d) {
+    return lock_ns(false, detail::ns_of(d));
+  }
+  template <class C, class D> bool try_lock_shared_until(std::chrono::time_point<C, D> t) {
+    return try_lock_shared_for(t - C::now());
+  }
+  void unlock_shared() noexcept;
+
+private:
+  bool lock_ns(bool exclusive, std::int64_t timeout_ns); // negative: none
+  bool admit(bool exclusive) noexcept;                   // lock_ held
+  void admit_waiters(wake_list& wakes) noexcept;         // lock_ held
+  [[noreturn]] static void misused(const char* how) noexcept;
+
+  detail::spin_lock lock_; // guards all of it; what returns from unlock has touched nothing after releasing it
+  bool writer_ = false;
+  std::uint32_t readers_ = 0;
+  detail::wait_queue queue_;
+};
+
+namespace detail {
+/// A condition to wait for in two steps: between them the caller unlocks its mutex. Whoever is notified may destroy it.
+class condition_core {
+public:
+  constexpr condition_core() noexcept = default;
+  ~condition_core();
+  condition_core(const condition_core&) = delete;
+  condition_core& operator=(const condition_core&) = delete;
+  /// unlock(lock) is called once the caller stands in the queue. false: the time was up first.
+  bool wait(std::int64_t timeout_ns, void (*unlock)(void*), void* lock);
+  void notify(bool all) noexcept;
+
+private:
+  spin_lock lock_;
+  wait_queue queue_;
+  std::atomic<std::uint32_t> inside_{0}; // who has not yet left wait(), though it may be notified: the destructor waits
+};
+} // namespace detail
+
+/// std::condition_variable_any for goroutines and threads; waits with any BasicLockable, such as a
+/// std::unique_lock<grt::mutex>. No spurious wakes of its own. Whoever is notified may destroy it. Go: sync.Cond.
+class condition_variable {
+public:
+  void notify_one() noexcept { core_.notify(false); }
+  void notify_all() noexcept { core_.notify(true); }
+  /// Unlocks, waits, locks again. Waiters are woken in order.
+  template <class Lock> void wait(Lock& lock) { wait_ns(lock, -1); }
+  template <class Lock, class Pred> void wait(Lock& lock, Pred done) {
+    while (!done()) wait(lock);
+  }
+  template <class Lock, class R, class P> std::cv_status wait_for(Lock& lock, std::chrono::duration<R, P> d) {
+    return wait_ns(lock, detail::ns_of(d)) ? std::cv_status::no_timeout : std::cv_status::timeout;
+  }
+  template <class Lock, class R, class P, class Pred>
+  bool wait_for(Lock& lock, std::chrono::duration<R, P> d, Pred done) {
+    return wait_until(lock, std::chrono::steady_clock::now() + d, std::move(done));
+  }
+  template <class Lock, class C, class D> std::cv_status wait_until(Lock& lock, std::chrono::time_point<C, D> t) {
+    return wait_for(lock, t - C::now());
+  }
+  template <class Lock, class C, class D, class Pred>
+  bool wait_until(Lock& lock, std::chrono::time_point<C, D> t, Pred done) {
+    while (!done())
+      if (wait_until(lock, t) == std::cv_status::timeout) return done();
+    return true;
+  }
+
+private:
+  template <class Lock> bool wait_ns(Lock& lock, std::int64_t ns) {
+    struct relock { // also when unlocking threw nothing but waiting did
+      Lock& l;
+      bool unlocked = false;
+      ~relock() {
+        if (unlocked) l.lock();
+      }
+    } r{lock};
+    return core_.wait(
+        ns,
+        [](void* p) {
+          auto* r = static_cast<relock*>(p);
+          r->l.unlock();
+          r->unlocked = true;
+        },
+        &r);
+  }
+  detail::condition_core core_;
+};
+
+namespace detail {
+/// Weighted and FIFO: a small request does not overtake a large one.
+class semaphore_core {
+public:
+  explicit constexpr semaphore_core(std::int64_t n) noexcept : count_(n) {}
+  bool acquire(std::int64_t n, std::int64_t timeout_ns);
+  void release(std::int64_t n, std::int64_t most);
+
+private:
+  void admit_waiters(wake_list& wakes) noexcept; // lock_ held
+  spin_lock lock_;
+  std::int64_t count_;
+  wait_queue queue_;
+};
+} // namespace detail
+
+/// std::counting_semaphore, weighted: acquire(n) takes n at once, in order of arrival. Whoever returns from acquire may
+/// destroy it. Go: golang.org/x/sync/semaphore.
+template <std::ptrdiff_t Most = PTRDIFF_MAX> class counting_semaphore {
+  static_assert(Most >= 0);
+
+public:
+  /// @throws std::invalid_argument n < 0 or above max().
+  explicit counting_semaphore(std::ptrdiff_t n) : core_(n) {
+    if (n < 0 || n > Most) detail::throw_bad_count();
+  }
+  static constexpr std::ptrdiff_t max() noexcept { return Most; }
+  /// Parks until n can be taken. @throws std::invalid_argument n < 0 or above max(), which could never be.
+  void acquire(std::ptrdiff_t n = 1) { core_.acquire(checked(n), -1); }
+  bool try_acquire(std::ptrdiff_t n = 1) { return core_.acquire(checked(n), 0); }
+  template <class R, class P> bool try_acquire_for(std::chrono::duration<R, P> d, std::ptrdiff_t n = 1) {
+    return core_.acquire(checked(n), detail::ns_of(d));
+  }
+  template <class C, class D> bool try_acquire_until(std::chrono::time_point<C, D> t, std::ptrdiff_t n = 1) {
+    return try_acquire_for(t - C::now(), n);
+  }
+  /// @throws std::invalid_argument n < 0; std::logic_error more than max() would be free; nothing has changed then.
+  void release(std::ptrdiff_t n = 1) { core_.release(checked(n), Most); }
+
+private:
+  static std::ptrdiff_t checked(std::ptrdiff_t n) {
+    if (n < 0 || n > Most) detail::throw_bad_count();
+    return n;
+  }
+  detail::semaphore_core core_;
+};
+using binary_semaphore = counting_semaphore<1>;
+
+/// std::latch: waits until it has been counted down to zero, once. Whoever returns from wait may destroy it.
+class latch {
+public:
+  /// @throws std::invalid_argument n < 0.
+  explicit latch(std::ptrdiff_t n) : count_(n) {
+    if (n < 0) detail::throw_bad_count();
+  }
+  static constexpr std::ptrdiff_t max() noexcept { return PTRDIFF_MAX; }
+  latch(const latch&) = delete;
+  latch& operator=(const latch&) = delete;
+  /// @throws std::logic_error below zero; nothing has changed then.
+  void count_down(std::ptrdiff_t n = 1);
+  bool try_wait() const noexcept;
+  void wait() const;
+  void arrive_and_wait(std::ptrdiff_t n = 1) {
+    count_down(n);
+    wait();
+  }
+
+private:
+  mutable detail::spin_lock lock_;
+  std::ptrdiff_t count_;
+  mutable detail::wait_queue queue_;
+};
+
+namespace detail {
+class barrier_core {
+public:
+  explicit barrier_core(std::ptrdiff_t n) : expected_(n), left_(n) {
+    if (n < 0) throw_bad_count();
+  }
+  /// true: the caller came last; it runs the completion and then calls release().
+  bool arrive(std::ptrdiff_t n, bool drop, std::uint64_t& phase);
+  void release() noexcept;
+  void wait(std::uint64_t phase);
+
+private:
+  spin_lock lock_;
+  std::uint64_t phase_ = 0;
+  std::ptrdiff_t expected_, left_;
+  wait_queue queue_;
+};
+struct no_completion {
+  void operator()() const noexcept {}
+};
+} // namespace detail
+
+/// std::barrier: n arrive, the last one runs the completion, all go on; again and again.
+template <class Completion = detail::no_completion> class barrier {
+  static_assert(std::is_nothrow_invocable_v<Completion&>, "grt::barrier: the completion function must be noexcept");
+
+public:
+  class arrival_token {
+    friend class barrier;
+    explicit arrival_token(std::uint64_t p) : phase(p) {}
+    std::uint64_t phase;
+  };
+  /// @throws std::invalid_argument n < 0.
+  explicit barrier(std::ptrdiff_t n, Completion f = {}) : core_(n), f_(std::move(f)) {}
+  static constexpr std::ptrdiff_t max() noexcept { return PTRDIFF_MAX; }
+  /// @throws std::logic_error more arrive than are expected.
+  [[nodiscard]] arrival_token arrive(std::ptrdiff_t n = 1) { return arrival_token(step(n, false)); }
+  void wait(arrival_token&& t) { core_.wait(t.phase); }
+  void arrive_and_wait() { wait(arrive()); }
+  /// Arrives, and is expected no more from the next phase on.
+  void arrive_and_drop() { step(1, true); }
+
+private:
+  std::uint64_t step(std::ptrdiff_t n, bool drop) {
+    std::uint64_t phase;
+    if (core_.arrive(n, drop, phase)) {
+      f_();
+      core_.release();
+    }
+    return phase;
+  }
+  detail::barrier_core core_;
+  [[no_unique_address]] Completion f_;
+};
+
+/// Says that a call_once has run. Any thread.
+class once_flag {
+public:
+  constexpr once_flag() noexcept = default;
+  once_flag(const once_flag&) = delete;
+  once_flag& operator=(const once_flag&) = delete;
+
+private:
+  template <class F, class... A> friend void call_once(once_flag& flag, F&& f, A&&... args);
+  std::atomic<bool> done_{false};
+  mutex running_;
+};
+/// Runs f once for the flag; those who come meanwhile wait. One that throws leaves it to the next. Go: sync.Once (where
+/// a panic counts as done).
+template <class F, class... A> void call_once(once_flag& flag, F&& f, A&&... args) {
+  if (GRT_DETAIL_LIKELY(flag.done_.load(std::memory_order_acquire))) return; // [ONCE-1]
+  std::lock_guard hold(flag.running_);
+  if (flag.done_.load(std::memory_order_relaxed)) return;
+  std::invoke(std::forward<F>(f), std::forward<A>(args)...);
+  flag.done_.store(true, std::memory_order_release); // [ONCE-1] sees what f did
+}
 
 } // namespace grt

@@ -30,6 +30,11 @@ enum class wait_reason : std::uint8_t {
   mutex,
   wait_group,
   sleep,
+  semaphore,
+  latch,
+  barrier,
+  condition_variable,
+  shared_mutex,
   other
 };
 

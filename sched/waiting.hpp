@@ -1,0 +1,120 @@
+// sched/waiting.hpp - one wait in one queue, on the waiter's stack, that may also end by time.
+//
+// `state` changes under the queue's lock:
+//   idle    -> queued   the waiter, by enqueue()
+//   queued  -> taken    a waker that popped it: take()
+//   queued  -> expired  its timer, which takes it out of the queue
+//   idle    -> expired  its timer, before it was enqueued: enqueue() then refuses
+// Whoever ends it readies the goroutine only if it has `parked`, which the waiter sets under the same lock; else the
+// waiter sees the new state when it comes to park. So between enqueue() and park() it may drop the lock and run other
+// code (condition_variable unlocks its mutex there). The timer is armed before the lock is taken (order: wheel, then
+// queue), and the destructor's cancel is synchronous: the record outlives the callback, and after it nobody touches the
+// queue's owner in its name.
+#pragma once
+#include <cstdint>
+#include <utility>
+
+#include "sched/sched.hpp"
+
+namespace grt {
+
+struct waiting : timer_node {
+  enum state_t : std::uint8_t { idle, queued, taken, expired };
+
+  detail::waiter w{}; // w.elem: this record
+  G* g;
+  spin_lock& lock;
+  detail::wait_queue& queue;
+  std::uint64_t n = 0; // how much it waits for; the queue's owner knows
+  state_t state = idle;
+  bool parked = false, armed = false;
+
+  /// ns negative: no time-out. The lock is not held. @throws std::system_error no memory for a foreign thread's record
+  waiting(spin_lock& l, detail::wait_queue& q, std::int64_t ns) : g(self()), lock(l), queue(q) {
+    w.elem = this;
+    if (ns >= 0) arm(ns);
+  }
+  ~waiting() {
+    if (armed) timer_cancel(this);
+  }
+  waiting(const waiting&) = delete;
+  waiting& operator=(const waiting&) = delete;
+
+  /// Lock held. false: the time is up already.
+  bool enqueue() noexcept {
+    if (state != idle) return false;
+    state = queued;
+    queue.push(&w);
+    return true;
+  }
+  /// Lock held, free on return. true: a waker took it.
+  bool park_here(wait_reason why) noexcept {
+    if (state == queued) {
+      parked = true;
+      lock.tsan_release();
+      park(g, release_of(&lock), why);
+    } else {
+      lock.tsan_release();
+      lock.unlock();
+    }
+    return state == taken;
+  }
+
+private:
+  void arm(std::int64_t ns) noexcept;
+};
+
+inline waiting& waiting_of(detail::waiter* w) noexcept { return *static_cast<waiting*>(w->elem); }
+
+/// Those to be made ready once the lock is free; the records may be gone by then.
+class wake_list {
+public:
+  wake_list() = default;
+  wake_list(const wake_list&) = delete;
+  wake_list& operator=(const wake_list&) = delete;
+  /// Lock held, w is out of the queue: its wait is over.
+  void take(detail::waiter* w) noexcept {
+    waiting& r = waiting_of(w);
+    r.state = waiting::taken;
+    if (!r.parked) return;
+    r.g->link = nullptr;
+    *tail_ = r.g;
+    tail_ = &r.g->link;
+  }
+  /// Lock not held.
+  void ready_all() noexcept {
+    if (head_ && !head_->link) return ready(head_);
+    while (G* g = head_) {
+      head_ = g->link;
+      ready_tail(g);
+    }
+  }
+
+private:
+  G *head_ = nullptr, **tail_ = &head_;
+};
+
+/// Guards a queue; told to ThreadSanitizer, as parks under it are.
+class queue_guard {
+public:
+  explicit queue_guard(spin_lock& l) noexcept : l_(&l) {
+    l.lock();
+    l.tsan_acquire();
+  }
+  ~queue_guard() { unlock(); }
+  queue_guard(const queue_guard&) = delete;
+  queue_guard& operator=(const queue_guard&) = delete;
+  void unlock() noexcept {
+    if (spin_lock* l = std::exchange(l_, nullptr)) {
+      l->tsan_release();
+      l->unlock();
+    }
+  }
+  /// The lock goes with a park.
+  void hand_over() noexcept { l_ = nullptr; }
+
+private:
+  spin_lock* l_;
+};
+
+} // namespace grt

@@ -1,0 +1,235 @@
+// sync/wait.cpp - shared_mutex, condition_variable, semaphores, latch, barrier: a spin lock, some numbers, a queue.
+//
+// All go by one rule: whoever changes the numbers takes those out of the queue who can go on now, under the lock, grants
+// them what they waited for, releases the lock as its last touch and makes them ready from a list of its own. So the
+// woken may destroy the object, and a newcomer finds either room and an empty queue or stands in line. Who gives up
+// (time-out) has left the queue under the lock; if it stood first, it admits those behind it.
+#include <grt/sync.hpp>
+
+#include <stdexcept>
+
+#include "base/check.hpp"
+#include "sched/waiting.hpp"
+
+namespace grt {
+
+// ---- shared_mutex. waiting::n: 1 exclusive, 0 shared.
+
+bool shared_mutex::admit(bool exclusive) noexcept {
+  if (writer_ || (exclusive && readers_)) return false;
+  exclusive ? void(writer_ = true) : void(readers_++);
+  return true;
+}
+
+void shared_mutex::admit_waiters(wake_list& wakes) noexcept {
+  while (detail::waiter* w = queue_.head) {
+    if (!admit(waiting_of(w).n)) return;
+    wakes.take(queue_.pop());
+  }
+}
+
+bool shared_mutex::lock_ns(bool exclusive, std::int64_t timeout_ns) {
+  {
+    queue_guard hold(lock_);
+    if (queue_.empty() && admit(exclusive)) return true;
+    if (timeout_ns == 0) return false;
+  }
+  waiting r(lock_, queue_, timeout_ns);
+  r.n = exclusive;
+  queue_guard hold(lock_);
+  if (queue_.empty() && admit(exclusive)) return true;
+  if (!r.enqueue()) return false;
+  hold.hand_over();
+  if (r.park_here(wait_reason::shared_mutex)) return true;
+  wake_list wakes;
+  queue_guard again(lock_);
+  admit_waiters(wakes); // those who waited for nobody but us
+  again.unlock();
+  wakes.ready_all();
+  return false;
+}
+
+void shared_mutex::unlock() noexcept {
+  wake_list wakes;
+  queue_guard hold(lock_);
+  if (!writer_) misused("unlock of an unlocked grt::shared_mutex");
+  writer_ = false;
+  admit_waiters(wakes);
+  hold.unlock();
+  wakes.ready_all();
+}
+
+void shared_mutex::unlock_shared() noexcept {
+  wake_list wakes;
+  queue_guard hold(lock_);
+  if (!readers_) misused("unlock_shared of a grt::shared_mutex nobody shares");
+  readers_--;
+  admit_waiters(wakes);
+  hold.unlock();
+  wakes.ready_all();
+}
+
+void shared_mutex::misused(const char* how) noexcept { fatal(how); }
+
+namespace detail {
+
+void throw_bad_count() { throw std::invalid_argument("grt: a count is negative or above max()"); }
+
+// ---- condition_variable
+
+condition_core::~condition_core() {
+  {
+    queue_guard hold(lock_);
+    if (!queue_.empty()) fatal("a grt::condition_variable is destroyed while it is waited on");
+  }
+  while (inside_.load(std::memory_order_acquire)) yield(); // [COND-1] runnable, all of them
+}
+
+bool condition_core::wait(std::int64_t timeout_ns, void (*unlock)(void*), void* lock) {
+  bool notified = false;
+  {
+    waiting r(lock_, queue_, timeout_ns);
+    bool queued;
+    {
+      queue_guard hold(lock_);
+      inside_.fetch_add(1, std::memory_order_relaxed);
+      queued = r.enqueue();
+    }
+    unlock(lock); // from here on a notifier may have taken us
+    if (queued) {
+      queue_guard hold(lock_);
+      hold.hand_over();
+      notified = r.park_here(wait_reason::condition_variable);
+    }
+  }
+  inside_.fetch_sub(1, std::memory_order_release); // [COND-1] last touch
+  return notified;
+}
+
+void condition_core::notify(bool all) noexcept {
+  wake_list wakes;
+  queue_guard hold(lock_);
+  while (waiter* w = queue_.pop()) {
+    wakes.take(w);
+    if (!all) break;
+  }
+  hold.unlock();
+  wakes.ready_all();
+}
+
+// ---- semaphores. waiting::n: how many it wants.
+
+void semaphore_core::admit_waiters(wake_list& wakes) noexcept {
+  while (waiter* w = queue_.head) {
+    auto n = static_cast<std::int64_t>(waiting_of(w).n);
+    if (n > count_) return;
+    count_ -= n;
+    wakes.take(queue_.pop());
+  }
+}
+
+bool semaphore_core::acquire(std::int64_t n, std::int64_t timeout_ns) {
+  auto take = [&] {
+    if (!queue_.empty() || n > count_) return false;
+    count_ -= n;
+    return true;
+  };
+  {
+    queue_guard hold(lock_);
+    if (take()) return true;
+    if (timeout_ns == 0) return false;
+  }
+  waiting r(lock_, queue_, timeout_ns);
+  r.n = static_cast<std::uint64_t>(n);
+  queue_guard hold(lock_);
+  if (take()) return true;
+  if (!r.enqueue()) return false;
+  hold.hand_over();
+  if (r.park_here(wait_reason::semaphore)) return true;
+  wake_list wakes;
+  queue_guard again(lock_);
+  admit_waiters(wakes); // a smaller request behind ours
+  again.unlock();
+  wakes.ready_all();
+  return false;
+}
+
+void semaphore_core::release(std::int64_t n, std::int64_t most) {
+  wake_list wakes;
+  queue_guard hold(lock_);
+  if (n > most - count_) {
+    hold.unlock();
+    throw std::logic_error("grt: counting_semaphore: release above max()");
+  }
+  count_ += n;
+  admit_waiters(wakes);
+  hold.unlock();
+  wakes.ready_all();
+}
+
+// ---- barrier
+
+bool barrier_core::arrive(std::ptrdiff_t n, bool drop, std::uint64_t& phase) {
+  queue_guard hold(lock_);
+  if (n <= 0 || n > left_) {
+    hold.unlock();
+    throw std::logic_error("grt: barrier: more arrive than are expected");
+  }
+  phase = phase_;
+  left_ -= n;
+  if (drop) expected_--;
+  return left_ == 0;
+}
+
+// Nobody else can arrive meanwhile: all of this phase have.
+void barrier_core::release() noexcept {
+  wake_list wakes;
+  queue_guard hold(lock_);
+  phase_++;
+  left_ = expected_;
+  while (waiter* w = queue_.pop()) wakes.take(w);
+  hold.unlock();
+  wakes.ready_all();
+}
+
+void barrier_core::wait(std::uint64_t phase) {
+  waiting r(lock_, queue_, -1);
+  queue_guard hold(lock_);
+  if (phase_ != phase) return;
+  r.enqueue();
+  hold.hand_over();
+  r.park_here(wait_reason::barrier);
+}
+} // namespace detail
+
+// ---- latch
+
+void latch::count_down(std::ptrdiff_t n) {
+  wake_list wakes;
+  queue_guard hold(lock_);
+  if (n < 0 || n > count_) {
+    hold.unlock();
+    throw std::logic_error("grt: latch counted down below zero");
+  }
+  if (!(count_ -= n))
+    while (detail::waiter* w = queue_.pop()) wakes.take(w);
+  hold.unlock();
+  wakes.ready_all();
+}
+
+bool latch::try_wait() const noexcept {
+  queue_guard hold(lock_);
+  return !count_;
+}
+
+void latch::wait() const {
+  if (try_wait()) return;
+  waiting r(lock_, queue_, -1);
+  queue_guard hold(lock_);
+  if (!count_) return;
+  r.enqueue();
+  hold.hand_over();
+  r.park_here(wait_reason::latch);
+}
+
+} // namespace grt
