@@ -50,7 +50,8 @@ G* on_timeout(timer_node* n) {
   return r->s.parked ? r->s.g : nullptr;
 }
 
-std::uint32_t next_random() noexcept {
+// Not instrumented: whoever is on a P may turn its dice.
+[[gnu::noinline]] __attribute__((no_sanitize("thread"))) std::uint32_t next_random() noexcept {
   M* m = me();
   static std::atomic<std::uint32_t> foreign{2463534242};
   std::uint32_t x = m ? m->p->random : foreign.load(std::memory_order_relaxed);

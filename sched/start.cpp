@@ -164,7 +164,7 @@ struct sightings {
 };
 
 template <class T> T* map_one() {
-  void* p = mmap(nullptr, sizeof(T), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* p = san::map_quietly(sizeof(T));
   if (p == MAP_FAILED) throw std::system_error(ENOMEM, std::generic_category(), "grt: no memory for a processor");
   san::root_region(p, sizeof(T));
   return new (p) T;

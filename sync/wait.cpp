@@ -1,8 +1,8 @@
 // sync/wait.cpp - shared_mutex, condition_variable, semaphores, latch, barrier: a spin lock, some numbers, a queue.
 //
-// All go by one rule: whoever changes the numbers takes those out of the queue who can go on now, under the lock, grants
-// them what they waited for, releases the lock as its last touch and makes them ready from a list of its own. So the
-// woken may destroy the object, and a newcomer finds either room and an empty queue or stands in line. Who gives up
+// All go by one rule: whoever changes the numbers takes those out of the queue who can go on now, under the lock,
+// grants them what they waited for, releases the lock as its last touch and makes them ready from a list of its own. So
+// the woken may destroy the object, and a newcomer finds either room and an empty queue or stands in line. Who gives up
 // (time-out) has left the queue under the lock; if it stood first, it admits those behind it.
 #include <grt/sync.hpp>
 

@@ -194,13 +194,19 @@ TEST_F(Semaphore, IsFifo_AndOneThatGivesUpLetsTheNextPass) {
   run([] {
     counting_semaphore<> s(1);
     chan<int> passed(2);
-    go([&] { EXPECT_FALSE(s.try_acquire_for(20ms, 5)); passed.send(5); });
+    go([&] {
+      EXPECT_FALSE(s.try_acquire_for(20ms, 5));
+      passed.send(5);
+    });
     while (s.try_acquire()) { // until it stands in line
       s.release();
       yield();
     }
     EXPECT_FALSE(s.try_acquire()); // one is free, but it is not our turn
-    go([&] { s.acquire(); passed.send(1); });
+    go([&] {
+      s.acquire();
+      passed.send(1);
+    });
     EXPECT_EQ(*passed.recv() + *passed.recv(), 6);
     EXPECT_FALSE(s.try_acquire_for(1ms));
   });
@@ -271,10 +277,13 @@ TEST_F(Once, RunsOnce_AndAgainAfterAThrow) {
     w.go([&] {
       for (;;) {
         try {
-          call_once(flag, [&](int add) {
-            yield();
-            if ((calls += add) < 3) throw std::runtime_error("not yet");
-          }, 1);
+          call_once(
+              flag,
+              [&](int add) {
+                yield();
+                if ((calls += add) < 3) throw std::runtime_error("not yet");
+              },
+              1);
           break;
         } catch (const std::runtime_error&) {
         }
