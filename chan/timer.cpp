@@ -20,6 +20,8 @@
 
 namespace grt::detail {
 
+static_assert(__STDCPP_DEFAULT_NEW_ALIGNMENT__ >= 16);
+
 struct alignas(16) timer_core : timer_node {
   std::atomic<std::uint32_t> refs{1};
   spin_lock lock;
@@ -42,7 +44,7 @@ void timer_free(timer_core* t) noexcept {
   if (t->destroy) t->destroy(t->function());
   chan_unref(t->c);
   t->~timer_core();
-  ::operator delete (t, std::align_val_t{16});
+  ::operator delete(t);
 }
 
 timer_core* make(std::size_t tail) {
@@ -51,7 +53,7 @@ timer_core* make(std::size_t tail) {
     timer_core* t = dead.exchange(nullptr, std::memory_order_acquire); // [REAP-1]
     while (t) timer_free(std::exchange(t, t->dead_next));
   }
-  void* p = ::operator new (sizeof(timer_core) + tail, std::align_val_t{16}, std::nothrow);
+  void* p = ::operator new(sizeof(timer_core) + tail, std::nothrow); // 16-byte aligned: malloc does no less
   if (!p) throw std::system_error(ENOMEM, std::generic_category(), "grt: no memory for a timer");
   return ::new (p) timer_core;
 }
@@ -153,7 +155,7 @@ bool timer_set(timer_core* t, std::int64_t ns, std::int64_t period) {
   }
   t->period = period;
   t->refs.fetch_add(1, std::memory_order_relaxed);
-  std::uint64_t now = now_ns(), when = now + static_cast<std::uint64_t>(ns);
+  std::uint64_t now, when = deadline_in(ns, now);
   wheel& w = timer_home()->timers; // whichever M we are on by now: the wheel has a lock of its own
   w.lock.lock();
   w.insert(t, when, now);
@@ -177,7 +179,9 @@ chan_core* timer_channel(timer_core* t) noexcept { return t->c; }
 void timer_ref(timer_core* t) noexcept { t->refs.fetch_add(1, std::memory_order_relaxed); }
 void timer_unref(timer_core* t) noexcept {
   san::release(t);
-  if (t->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) timer_free(t); // [REAP-1] sees what every holder did
+  if (t->refs.load(std::memory_order_acquire) == 1 ||       // [REAP-1] the last one sees what every holder did
+      t->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) // [REAP-1]
+    timer_free(t);
 }
 
 void throw_bad_period() { throw std::invalid_argument("grt: a ticker's period must be positive"); }

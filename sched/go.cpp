@@ -139,7 +139,11 @@ void spawn_abort(void* closure) noexcept {
     delete g->ext;
     g->ext = nullptr;
   }
-  g_free_anywhere(g);
+  M* m = me();
+  if (!m) return g_free_anywhere(g);
+  enter(m);
+  g_free(m->p, g);
+  leave(m);
 }
 
 } // namespace detail

@@ -69,7 +69,8 @@ struct alignas(128) M {
   std::uint64_t steals = 0, stolen = 0, wakes = 0;
   struct sighting { // what a P looked like to this M when it last looked
     std::uint32_t tick;
-    std::uint64_t cycles;
+    std::uint64_t spawns;            // its next goroutine id
+    std::uint64_t switched, spawned; // cycles: when either was seen to change
   };
   struct { // a window its last owner still stood on, put away by g0
     char* top;
@@ -205,6 +206,9 @@ G* g_alloc_anywhere() noexcept; // outside, any thread
 void g_free_anywhere(G* g) noexcept;
 P* timer_home() noexcept;        // whose wheel a new timer of this thread goes to
 std::uint64_t now_ns() noexcept; // CLOCK_MONOTONIC
+/// When a timer set now for `ns` is due, and what time that is. From a second on the kernel's coarse clock will do (5
+/// ns against 22): never early, and late by one of its ticks at most.
+std::uint64_t deadline_in(std::int64_t ns, std::uint64_t& now) noexcept;
 /// After an insert, with or without the wheel's lock. Wakes the M that sleeps for timers if `when` is earlier than what
 /// it sleeps for.
 void timer_added(std::uint64_t when_ns) noexcept;

@@ -66,12 +66,12 @@ static GRT_NOINLINE G* alloc_slow(P* p) noexcept {
       p->n_free = spill_n - 1;
       return g;
     }
-    std::size_t n = carve(p->carve, p->slab);
-    if (!n) {
-      G* g = loose;
-      if (g) loose = g->link;
+    if (G* g = loose) {
+      loose = g->link;
       return g;
     }
+    std::size_t n = carve(p->carve, p->slab);
+    if (!n) return nullptr;
     p->slab_end = p->slab + n * sizeof(G);
     p->carve = std::min(p->carve * 2, spill_n);
   }

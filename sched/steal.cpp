@@ -144,11 +144,16 @@ bool stealable(M* m, P* p) noexcept {
   if (static_cast<std::int32_t>(n) < 0) n = 0;
   if (n >= 2 && (old_front(p, p->fresh, tick, now, false) || old_front(p, p->ready, tick, now, true))) return true;
   M::sighting& s = m->seen[p->id];
+  std::uint64_t spawns = peek(p->id_next);
   if ((!n && !peek(p->next)) || s.tick != tick) {
-    s = {tick, now};
+    s = {tick, spawns, now, now};
     return false;
   }
-  return now - s.cycles > stuck_us * us; // it has something and has not switched since
+  if (s.spawns != spawns) { // it has not switched, but it spawns: a batch is cheaper to finish where it is
+    s.spawns = spawns;
+    s.spawned = now;
+  }
+  return now - s.spawned > stuck_us * us || now - s.switched > age_us * us;
 }
 
 bool hunt(M* m) noexcept {
