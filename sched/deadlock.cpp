@@ -11,6 +11,7 @@
 
 #include "base/check.hpp"
 #include "sched/foreign.hpp"
+#include "sched/handoff.hpp"
 #include "sched/pin.hpp"
 #include "sched/sched.hpp"
 #include "sched/slab.hpp"
@@ -28,7 +29,7 @@ bool every_thread_waits_here() noexcept {
   if (!d) return false;
   while (dirent* e = readdir(d)) threads += e->d_name[0] != '.';
   closedir(d);
-  return threads == blocked + n_made.load(std::memory_order_relaxed) + keepers();
+  return threads == blocked + grt::threads();
 }
 } // namespace
 
@@ -39,7 +40,7 @@ bool deadlock_possible() noexcept {
 
 void deadlock_check(bool still_asleep) noexcept {
   static std::uint64_t since, wakes; // the leader's alone; a new leader begins anew, since it was awake in between
-  if (!still_asleep || sleeping_ms() < n_made.load(std::memory_order_relaxed) ||
+  if (!still_asleep || adrift() || sleeping_ms() < n_made.load(std::memory_order_relaxed) ||
       injected.n.load(std::memory_order_relaxed) || timers_next() != wheel::never || !every_thread_waits_here()) {
     since = 0;
     return;

@@ -64,7 +64,7 @@ static GRT_NOINLINE void set_attr(G* g, const attr& a) {
 void* spawn_begin(void (*run)(void*), const void* site, unsigned line, const attr* a) {
   G* g;
   if (M* m = me(); GRT_LIKELY(m != nullptr)) {
-    enter(m);
+    m = enter_here(m);
     P* p = m->p;
     g = g_alloc(p);
     if (GRT_UNLIKELY(p->id_next == p->id_end)) id_refill(p);
@@ -107,7 +107,7 @@ void spawn_commit(void* closure) noexcept {
     g->birth = 0;
     return inject(g);
   }
-  enter(m);
+  m = enter_here(m);
   P* p = m->p;
   g->birth = p->tick;
   p->spawned.store(p->spawned.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
@@ -141,7 +141,7 @@ void spawn_abort(void* closure) noexcept {
   }
   M* m = me();
   if (!m) return g_free_anywhere(g);
-  enter(m);
+  m = enter_here(m);
   g_free(m->p, g);
   leave(m);
 }

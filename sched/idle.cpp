@@ -3,7 +3,9 @@
 // Promise: if a goroutine is waiting beside a running one and an M is idle, some M is searching, or will be at the next
 // surplus push. idle.lock guards: the list of sleeping Ms, `watcher` (some M searches or watches), `leader` (the
 // sleeper with a time-out: timers, and a slow poll while others run), and the invariant
-//     W1  need_watch == (list not empty && !watcher)          exactly, whenever the lock is free
+//     W1  need_watch == (list not empty && !watcher)          exactly, whenever the lock is free; besides, it may be 1
+//                                                             while a P is announced (blocking()): sysmon gives that
+//                                                             away
 //     W2  list not empty => leader is in it                   so a timer of any P has somebody who wakes for it
 // Sleeper: stand in the list, need_watch = 1, unlock; membarrier; look at everything again; sleep.   [WATCH-1]
 // Producer: plain push; read need_watch.  One of the two sees the other. Only the producer's side is hot, so the
@@ -16,6 +18,7 @@
 #include <utility>
 
 #include "base/futex.hpp"
+#include "sched/handoff.hpp"
 #include "sched/hooks.hpp"
 #include "sched/sched.hpp"
 #include "sched/timers.hpp"
@@ -35,11 +38,18 @@ struct {
   unsigned retired = 0;   // asleep because procs shrank, not in the list
   std::uint64_t left = 0; // sleepers that have left the list, ever
   bool watcher = false;
+  bool sysmon_sleeps = false; // until the list is empty (sysmon.cpp)
   M* leader = nullptr;
   std::atomic<std::uint64_t> sleeps_until{0}; // the leader's time-out, ns; never: a new timer must not trust it
 } idle;
 
-void publish() noexcept { need_watch.store(idle.n && !idle.watcher, std::memory_order_relaxed); }
+void publish() noexcept {
+  bool somebody = idle.n || announced_ps.load(std::memory_order_relaxed);
+  need_watch.store(somebody && !idle.watcher, std::memory_order_relaxed);
+}
+
+// Under lock, after somebody has left the list. true: sysmon slept because there was one, and has to look itself now.
+bool rouses() noexcept { return idle.sysmon_sleeps && !idle.n && !(idle.sysmon_sleeps = false); }
 
 void wake(M* m) noexcept {
   m->asleep.store(awake, std::memory_order_release); // [SLEEP-1]
@@ -61,9 +71,11 @@ M* pop_sleeper() noexcept {
 // Wakes one sleeper as the watcher.
 void wake_one_to_watch() noexcept {
   M* m;
+  bool rouse;
   {
     spin_guard hold(idle.lock);
     m = idle.watcher ? nullptr : pop_sleeper();
+    rouse = rouses() || (!m && !idle.watcher && announced_ps.load(std::memory_order_relaxed)); // it takes one of those
     if (m) {
       m->woken_as_watcher = true;
       idle.watcher = true;
@@ -71,6 +83,7 @@ void wake_one_to_watch() noexcept {
     publish();
   }
   if (m) wake(m);
+  if (GRT_UNLIKELY(rouse)) sysmon_rouse();
 }
 
 bool become_watcher(M* m) noexcept {
@@ -106,6 +119,7 @@ bool anything(M* m) noexcept {
 // Leaves the list by itself. false: somebody else took it out and is about to wake it.
 bool withdraw(M* m) noexcept {
   M* heir = nullptr;
+  bool rouse;
   {
     spin_guard hold(idle.lock);
     M** end = idle.list + idle.n;
@@ -119,9 +133,11 @@ bool withdraw(M* m) noexcept {
       // It goes back to sleep, with the time-out. Under the lock: once it is popped its word says awake, for good.
       if (heir) heir->asleep.store(napping, std::memory_order_release); // [SLEEP-1]
     }
+    rouse = rouses();
     publish();
   }
   m->asleep.store(awake, std::memory_order_relaxed);
+  if (rouse) sysmon_rouse();
   if (heir) futex_wake(&heir->asleep);
   return true;
 }
@@ -191,6 +207,25 @@ void sleep(M* m) noexcept {
   record(m, trace::kind::wake, 0);
 }
 } // namespace
+
+std::atomic<unsigned> announced_ps{0};
+
+// `need_watch` is a hint here: publish() elsewhere may have missed the count, and sysmon looks by itself before long.
+void announced_begin() noexcept {
+  announced_ps.fetch_add(1, std::memory_order_relaxed);
+  need_watch.store(1, std::memory_order_relaxed);
+}
+void announced_end() noexcept { announced_ps.fetch_sub(1, std::memory_order_relaxed); }
+
+bool somebody_idles() noexcept {
+  spin_guard hold(idle.lock);
+  return idle.n || idle.watcher;
+}
+
+bool sysmon_sleeps() noexcept {
+  spin_guard hold(idle.lock);
+  return idle.sysmon_sleeps = idle.n;
+}
 
 std::uint64_t wake_epoch() noexcept {
   spin_guard hold(idle.lock);

@@ -26,6 +26,7 @@
 #include <grt/go.hpp>
 
 #include "base/futex.hpp"
+#include "sched/handoff.hpp"
 #include "sched/hooks.hpp"
 #include "sched/pin.hpp"
 #include "sched/sched.hpp"
@@ -35,26 +36,20 @@ namespace {
 spin_lock lock;
 M* spare;   // keepers without a goroutine, linked by lender
 M* retired; // the same without a thread: slots for new ones, as a thief may still look at them
-std::atomic<unsigned> n_keepers{0};
-
-void await(M* m) noexcept {
-  while (!m->turn.load(std::memory_order_acquire)) futex_wait(&m->turn, 0); // [LEND-1]
-  m->turn.store(0, std::memory_order_relaxed);
-}
-void give_turn(M* m) noexcept {
-  m->turn.store(1, std::memory_order_release); // [LEND-1]
-  futex_wake(&m->turn);
-}
 
 void* keeper_main(void* arg) {
   M* m = static_cast<M*>(arg);
   thread_enter(m);
   for (;;) {
-    await(m);
+    await_turn(m);
     G* g = std::exchange(m->lend, nullptr);
     record(m, trace::kind::run, g->id);
     switch_to(m, &m->g0, g, no_lock(m));
-    back_on_g0(m);
+    if (!back_on_g0(m)) { // sysmon gave the P back to the lender while the goroutine computed or blocked
+      drift_ends(m);
+      m->vacant.store(1, std::memory_order_release); // [LEND-3]
+      continue;
+    }
     deny(m);
     M* lender = m->lender;
     P* p = m->p;
@@ -65,7 +60,6 @@ void* keeper_main(void* arg) {
       give_turn(lender);
       continue;
     }
-    if (fate == keeper_fate::ends) n_keepers.fetch_sub(1, std::memory_order_relaxed);
     {
       spin_guard hold(lock);
       m->vacant.store(1, std::memory_order_relaxed); // whoever takes it from the list does so under lock
@@ -74,12 +68,10 @@ void* keeper_main(void* arg) {
       list = m;
     }
     give_turn(lender);
-    if (fate == keeper_fate::ends) return nullptr; // the slot may be in use again already
+    if (fate == keeper_fate::ends) return thread_leave(), nullptr; // the slot may be in use again already
   }
 }
 } // namespace
-
-unsigned keepers() noexcept { return n_keepers.load(std::memory_order_relaxed); }
 
 M* keeper_make() {
   M* m;
@@ -91,11 +83,10 @@ M* keeper_make() {
   }
   if (has_thread) return m;
   if (!m) m = m_make(procs_max);
+  m->keeper = true;
   m->in = 1;
   m->lend = nullptr;
-  n_keepers.fetch_add(1, std::memory_order_relaxed);
   if (int error = thread_start(keeper_main, m)) {
-    n_keepers.fetch_sub(1, std::memory_order_relaxed);
     spin_guard hold(lock);
     m->lender = retired;
     retired = m;
@@ -118,7 +109,7 @@ void lend(M* m, G* g) noexcept {
   keeper->lender = m;
   m->p->m.store(keeper, std::memory_order_release); // [LEND-2] a thief that asks the keeper finds it made
   give_turn(keeper);
-  await(m);
+  await_turn(m);
   deny(m);
 }
 
@@ -135,10 +126,9 @@ bool pin() {
     g->ext->pins--;
     throw;
   }
-  g->pinned = true;
-  m = me();
-  enter(m);
-  m->lend = g; // its g0 lends the processor as soon as our registers are saved
+  m = enter_here(me());
+  g->pinned = true; // not before: it would be picked for its keeper, which holds no part of it yet
+  m->lend = g;      // its g0 lends the processor as soon as our registers are saved
   record(m, trace::kind::yield, g->id);
   switch_to(m, g, m->g0p, no_lock(m));
   return true;
@@ -148,10 +138,10 @@ void unpin() {
   M* m = me();
   if (!m || !m->g->pinned || --m->g->ext->pins) return;
   G* g = m->g;
+  m = enter_here(m); // still pinned, so on the same thread
   g->pinned = false;
   g->ext->keeper = nullptr;
   m->fate = keeper_fate::spare;
-  enter(m);
   push_ready(m->p, g);
   record(m, trace::kind::yield, g->id);
   switch_to(m, g, m->g0p, no_lock(m));

@@ -7,13 +7,14 @@ struct G;
 struct M;
 M* keeper_make();                // a thread that waits for its goroutine; throws std::system_error
 void keeper_drop(M* m) noexcept; // one whose goroutine was never started
-unsigned keepers() noexcept;     // threads that are keepers now, spare ones too
 void lend(M* m, G* g) noexcept;  // g0, inside: g runs on its keeper with m's P until it parks, yields or ends
 
 // start.cpp
-M* m_make(unsigned id);                                // throws std::system_error
-int thread_start(void* (*main)(void*), M* m) noexcept; // detached, signals blocked; an errno value
-void thread_enter(M* m) noexcept;                      // what every thread of the runtime does first
-void back_on_g0(M* m) noexcept;                        // after every switch back to g0
+M* m_make(unsigned id);                                     // throws std::system_error
+int thread_start(void* (*main)(void*), void* arg) noexcept; // detached, signals blocked; an errno value
+void thread_enter(M* m) noexcept;                           // what every thread of the runtime does first
+void thread_leave() noexcept;                               // and last
+unsigned threads() noexcept;                                // those of the runtime
+bool back_on_g0(M* m) noexcept; // after every switch back to g0: inside, or false: the P is another M's now
 
 } // namespace grt

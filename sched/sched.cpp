@@ -3,6 +3,7 @@
 
 #include "base/futex.hpp"
 #include "sched/foreign.hpp"
+#include "sched/handoff.hpp"
 #include "sched/hooks.hpp"
 
 namespace grt {
@@ -84,11 +85,20 @@ GRT_NOINLINE void park(G* self, std::uintptr_t release, wait_reason why) noexcep
   if (GRT_UNLIKELY(!m)) return foreign_park(self, release, why);
   if (GRT_UNLIKELY(hooks.load(std::memory_order_relaxed))) check_canary(self);
   self->reason = why;
-  enter(m);
+  if (GRT_UNLIKELY(!enter(m))) { // without a P: this M rests as soon as our registers are saved
+    record(m, trace::kind::park, self->id, 0, static_cast<std::uint32_t>(why));
+    switch_to(m, self, m->g0p, release);
+    return san::acquire(self);
+  }
   G* n = pick_or_g0(m, m->p, self);
   record_switch(m, self, n, trace::kind::park, static_cast<std::uint32_t>(why));
   switch_to(m, self, n, release);
   san::acquire(self);
+}
+
+static GRT_NOINLINE void ready_adrift(M* m, G* g) noexcept {
+  inject(g);
+  reacquire(m);
 }
 
 GRT_NOINLINE void ready(G* g) noexcept {
@@ -98,7 +108,7 @@ GRT_NOINLINE void ready(G* g) noexcept {
   M* m = me();
   record(m, trace::kind::ready, g->id, m ? m->g->id : 0);
   if (GRT_UNLIKELY(!m)) return inject(g);
-  enter(m);
+  if (GRT_UNLIKELY(!enter(m))) return ready_adrift(m, g);
   put_next(m->p, g);
   leave(m);
 }
@@ -110,7 +120,7 @@ void ready_tail(G* g) noexcept {
   M* m = me();
   record(m, trace::kind::ready, g->id, m ? m->g->id : 0);
   if (GRT_UNLIKELY(!m)) return inject(g);
-  enter(m);
+  if (GRT_UNLIKELY(!enter(m))) return ready_adrift(m, g);
   push_ready(m->p, g);
   notify();
   leave(m);
@@ -158,7 +168,7 @@ static GRT_NOINLINE void yield_slow(M* m) noexcept {
 
 // The common case touches one ring: one goroutine out, one in, so it cannot overflow.
 GRT_NOINLINE void yield_here(M* m) noexcept {
-  enter(m);
+  if (GRT_UNLIKELY(!enter(m))) return void(reacquire(m));
   P* p = m->p;
   G* s = m->g;
   ring& r = p->ready;
@@ -222,22 +232,18 @@ void grt_gmain(std::uintptr_t release) {
     m = me();
     g = m->g;
     if (GRT_UNLIKELY(hooks.load(std::memory_order_relaxed))) check_canary(g);
+    m = enter_here(m); // an end needs a P: its caches take back what the goroutine had
+    P* p = m->p;
     bool sized = false, pinned = g->pinned;
-    if (GRT_UNLIKELY(g->ext != nullptr)) {
-      sized = g->ext->stack_max != 0;
-      delete g->ext;
-      g->ext = nullptr;
-      m = me();
-    }
+    g_ext* ext = g->ext;
+    if (GRT_UNLIKELY(ext != nullptr)) sized = ext->stack_max != 0;
     san::release(g); // to the next in this slot: chan and sync, which TSan watches, write into it. It hides a race
                      // between those two
-    enter(m);
-    P* p = m->p;
     p->exited.store(p->exited.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
     record(m, trace::kind::exit, g->id);
     char* stk = g->stk;
     g_free(p, g);
-    G* n = pinned ? nullptr : pick(p);
+    G* n = pinned || ext ? nullptr : pick(p);
     if (GRT_UNLIKELY(pinned)) m->fate = keeper_fate::ends;
     if (GRT_UNLIKELY(n && n->pinned)) {
       m->lend = n;
@@ -256,7 +262,7 @@ void grt_gmain(std::uintptr_t release) {
     else record(m, trace::kind::run, n->id);
     // Still standing on it. The cache is this P's alone and the switch comes before the next get - unless n is fresh:
     // then its window must be another one, so ours goes in after.
-    if (sized || (!n->sp && n != m->g0p)) m->late = {stk, sized};
+    if (ext || (!n->sp && n != m->g0p)) m->late = {stk, sized, ext};
     else stack::put(p->stacks, stk);
     if (m->late.top && !n->sp) {
       push_ready(p, n);

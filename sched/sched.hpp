@@ -43,13 +43,19 @@ struct alignas(128) P {
   std::uint64_t id_next = 0, id_end = 0, id_batch = 8;
   std::atomic<std::uint64_t> spawned{0}, exited{0}; // owner writes, anybody reads
   stack::cache stacks;
+  struct sighting { // what another P looked like from here at the last look
+    std::uint32_t tick;
+    std::uint64_t spawns;            // its next goroutine id
+    std::uint64_t switched, spawned; // cycles: when either was seen to change
+  };
+  sighting* seen = nullptr; // procs_max of them
   // shared
   alignas(128) std::atomic<M*> m{nullptr};
   unsigned id = 0;
   wheel timers;
 };
 
-enum class lost_state : std::uint32_t { free, ask, grant, take };
+enum class lost_state : std::uint32_t { free, ask, grant, take, gone, poke, announced }; // steal.cpp has the table
 enum class keeper_fate : std::uint8_t { keeps, spare, ends }; // what becomes of a keeper once its P is back (pin.cpp)
 
 struct alignas(128) M {
@@ -65,23 +71,24 @@ struct alignas(128) M {
   alignas(128) std::atomic<lost_state> lost{lost_state::free};
   P* thief = nullptr; // valid while lost is ask or grant
   alignas(128) std::atomic<std::uint32_t> asleep{0};
-  bool woken_as_watcher = false; // under idle.lock
+  bool woken_as_watcher = false; // under idle.lock; nobody's while it rests
   std::uint64_t steals = 0, stolen = 0, wakes = 0;
-  struct sighting { // what a P looked like to this M when it last looked
-    std::uint32_t tick;
-    std::uint64_t spawns;            // its next goroutine id
-    std::uint64_t switched, spawned; // cycles: when either was seen to change
-  };
-  struct { // a window its last owner still stood on, put away by g0
+  struct { // what an ended goroutine still needed while it stood on its window; g0 puts both away
     char* top;
     bool sized;
+    g_ext* ext;
   } late{};
   char *stack_low = nullptr, *stack_high = nullptr; // of g0
-  sighting* seen = nullptr;                         // procs_max of them, made with the M
   void* maker_fiber = nullptr;                      // TSan: in whose name fibers are made
   void* dead_fiber = nullptr;                       // TSan: destroyed by the next switch
   G* lend = nullptr;   // a pinned goroutine for g0 to run on its keeper; keeper: the goroutine of this turn
   M* lender = nullptr; // keeper: whose P it holds
+  bool keeper = false; // immutable
+  int tid = 0;         // 0 while no thread runs here
+  M *drift_next = nullptr, **drift_link = nullptr; // handoff.cpp, under its lock: stands in the list of those adrift
+  M* rest_next = nullptr;                          // likewise: rests, or has no thread
+  std::uint64_t drift_cpu_ns = 0;                  // sysmon: thread clock when it went adrift
+  bool background = false, computes = false;       // under handoff.cpp's lock: its thread is SCHED_IDLE; is a hog
   keeper_fate fate{};
   std::atomic<std::uint32_t> vacant{1}; // [LEND-3] keeper: nobody's P is on it
   std::atomic<std::uint32_t> turn{0};   // [LEND-1] futex word of lender and keeper
@@ -110,11 +117,21 @@ GRT_INLINE M* me() noexcept {
   return m;
 }
 
-void enter_slow(M* m) noexcept;
-GRT_INLINE void enter(M* m) noexcept {
+bool enter_slow(M* m) noexcept;
+/// false: the P was given to another M while user code ran here (handoff.cpp). Then the caller is outside; what needs a
+/// P must be done by way of the global queue, or after reacquire().
+[[nodiscard]] GRT_INLINE bool enter(M* m) noexcept {
   *const_cast<volatile std::uint32_t*>(&m->in) = 1;
   asm volatile("" ::: "memory"); // [BRK-1] the cheap half: the thief's membarrier is the fence
-  if (GRT_UNLIKELY(m->lost.load(std::memory_order_relaxed) != lost_state::free)) enter_slow(m);
+  if (GRT_UNLIKELY(m->lost.load(std::memory_order_relaxed) != lost_state::free)) return enter_slow(m);
+  return true;
+}
+/// On a goroutine, holding nothing: stands in the global queue until an M with a P picks it. Returns that M.
+M* reacquire(M* m) noexcept;
+/// Inside, on whatever M that takes.
+[[nodiscard]] GRT_INLINE M* enter_here(M* m) noexcept {
+  while (GRT_UNLIKELY(!enter(m))) m = reacquire(m);
+  return m;
 }
 GRT_INLINE void leave(M* m) noexcept {
   __atomic_store_n(&m->in, 0, __ATOMIC_RELEASE); // [BRK-1] the thief that sees 0 sees what was done inside
@@ -214,13 +231,14 @@ std::uint64_t deadline_in(std::int64_t ns, std::uint64_t& now) noexcept;
 void timer_added(std::uint64_t when_ns) noexcept;
 bool timer_cancel(timer_node* n) noexcept; // synchronous: n's fire is not running on return. true: it was armed
 void start_runtime();                      // idempotent, thread-safe; throws std::system_error
-void mloop(M* m) noexcept;                 // g0, never returns
+void mloop(M* m) noexcept;                 // g0; returns when the thread is to end
 
 // g0 only, inside (idle.cpp, steal.cpp)
 G* search(M* m) noexcept;
 bool hunt(M* m) noexcept;
 bool stealable(M* m, P* p) noexcept;
 void deny(M* m) noexcept;
+extern spin_lock steal_pair; // nobody but the owner leaves `free` or `announced` without it
 G* global_pop() noexcept;
 extern std::atomic<std::uint64_t> cycles_per_us;
 

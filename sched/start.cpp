@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/futex.hpp"
+#include "sched/handoff.hpp"
 #include "sched/hooks.hpp"
 #include "sched/pin.hpp"
 #include "sched/sched.hpp"
@@ -32,10 +33,12 @@ extern __thread grt::M* grt_tls_m __attribute__((tls_model("initial-exec")));
 namespace grt {
 
 std::atomic<P*> all_p[procs_max];
-std::atomic<unsigned> n_procs{0}, n_made{0};
+std::atomic<unsigned> n_procs{0}, n_made{0}, threads_max{10000};
+std::atomic<bool> exiting{false};
 
 namespace {
-std::atomic<bool> started{false}, exiting{false};
+std::atomic<bool> started{false};
+std::atomic<unsigned> n_threads{0};
 spin_lock starting; // held over thread creation: only starters and set_procs take it
 std::terminate_handler terminate_before;
 
@@ -125,8 +128,12 @@ void at_exit() {
 
 } // namespace
 
+unsigned threads() noexcept { return n_threads.load(std::memory_order_relaxed); }
+void thread_leave() noexcept { n_threads.fetch_sub(1, std::memory_order_relaxed); }
+
 void thread_enter(M* m) noexcept {
   grt_tls_m = m;
+  m->tid = static_cast<int>(syscall(SYS_gettid));
   m->eh = reinterpret_cast<exception_state*>(
       abi::__cxa_get_globals()); // once per thread, so its const attribute does no harm
   prctl(PR_SET_TIMERSLACK, 1);
@@ -160,7 +167,7 @@ void* thread_main(void* arg) {
 }
 
 struct sightings {
-  M::sighting of[procs_max];
+  P::sighting of[procs_max];
 };
 
 template <class T> T* map_one() {
@@ -180,15 +187,17 @@ M* m_make(unsigned id) {
   return m;
 }
 
-int thread_start(void* (*main)(void*), M* m) noexcept {
+int thread_start(void* (*main)(void*), void* arg) noexcept {
   sigset_t all, old;
   sigfillset(&all); // signals go to the program's own threads
   for (int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL}) sigdelset(&all, fault);
   pthread_sigmask(SIG_SETMASK, &all, &old);
   pthread_t t;
-  int error = pthread_create(&t, nullptr, main, m);
+  n_threads.fetch_add(1, std::memory_order_relaxed);
+  int error = pthread_create(&t, nullptr, main, arg);
   pthread_sigmask(SIG_SETMASK, &old, nullptr);
   if (!error) pthread_detach(t);
+  else thread_leave();
   return error;
 }
 
@@ -200,8 +209,8 @@ void make_procs(unsigned n) {
   for (unsigned i = n_made.load(std::memory_order_relaxed); i < n; i++) {
     P* p = map_one<P>();
     M* m = m_make(i);
-    m->seen = map_one<sightings>()->of;
     p->id = i;
+    p->seen = map_one<sightings>()->of;
     p->free_most = slab_free_most();
     p->random = i * 77777 + 88172645;
     p->m.store(m, std::memory_order_relaxed);
@@ -237,6 +246,10 @@ void start(const options& asked) {
   }
   stack::config c;
   c.stack_max = asked.stack_max;
+  if (const char* s = setting("GRT_MAX_THREADS")) {
+    if (!parse_size(s, v) || v < 2 || v > 1u << 22) bad_setting("GRT_MAX_THREADS", s, "a number from 2 to 4M");
+    threads_max.store(static_cast<unsigned>(v), std::memory_order_relaxed);
+  }
   if (const char* s = setting("GRT_STACK_MAX")) {
     if (!parse_size(s, v) || v < stack::stack_max_least || v > stack::stack_max_most)
       bad_setting("GRT_STACK_MAX", s, "a size from 64K to 8M");
@@ -260,6 +273,7 @@ void start(const options& asked) {
   if (!n) n = default_procs();
   n_procs.store(n, std::memory_order_relaxed);
   make_procs(n);
+  if (int error = sysmon_start()) throw std::system_error(error, std::generic_category(), "grt: cannot start a thread");
   terminate_before = std::set_terminate(on_terminate);
   std::atexit(at_exit);
   started.store(true, std::memory_order_release); // [START-1]
@@ -269,13 +283,14 @@ void start(const options& asked) {
 void start_runtime() { detail::start({}); }
 
 // g0 never leaves its thread: m is still right.
-void back_on_g0(M* m) noexcept {
-  enter(m);
-  if (char* top = m->late.top) {
-    if (m->late.sized) stack::put_sized(top);
+bool back_on_g0(M* m) noexcept {
+  delete std::exchange(m->late.ext, nullptr);
+  bool mine = enter(m);
+  if (char* top = std::exchange(m->late.top, nullptr)) {
+    if (m->late.sized || !mine) stack::put_sized(top);
     else stack::put(m->p->stacks, top);
-    m->late = {};
   }
+  return mine;
 }
 
 // g0: look, switch, look again. Always inside, but for the moment in which the switch has cleared `in`.
@@ -289,7 +304,7 @@ GRT_NOINLINE void mloop(M* m) noexcept {
     }
     record(m, trace::kind::run, g->id);
     switch_to(m, &m->g0, g, no_lock(m));
-    back_on_g0(m);
+    if (GRT_UNLIKELY(!back_on_g0(m)) && !rest(m)) return thread_leave();
   }
 }
 

@@ -1,10 +1,19 @@
 // sched/steal.cpp - how work leaves a P whose owner uses no locks: ask, donate, take.
 //
-//  M::lost  set by              meaning                                  leaves by
-//  free     -                   the owner works alone                    thief: free -> ask (CAS)
-//  ask      thief               m->thief wants work                      owner inside: ask -> grant (CAS) or -> free
-//  (deny); thief: ask -> take grant    owner               it is pushing into the thief's rings     owner: -> free take
-//  thief               the owner may not enter                  thief: -> free
+//  M::lost    set by     meaning                                    leaves by
+//  free       -          the owner works alone                      thief: -> ask; sysmon: -> poke, take; owner: ->
+//                                                                   announced
+//  ask        thief      m->thief wants work                        owner inside: -> grant, or -> free (deny); thief:
+//  ->
+//                                                                   take
+//  grant      owner      it is pushing into the thief's rings       owner: -> free
+//  take       thief,     the owner may not enter                    who set it: -> free or announced, what it was;
+//             sysmon                                                sysmon: -> gone
+//  poke       sysmon     others have waited long: look around       owner inside: -> free; sysmon: -> take
+//  announced  owner      it is in a call that may block: whoever    owner: -> free; thief, sysmon: -> take
+//                        wants work need not ask
+//  gone       sysmon,    its P is another M's (handoff.cpp)         the M itself, when its goroutine has left it: ->
+//             owner                                                 free
 //
 // Owner: in = 1; compiler barrier; read lost.   Thief: lost = take; membarrier; read in. [BRK-1]
 // One of the two sees the other. in == 0 after the membarrier: the owner is outside and will wait in enter_slow, so its
@@ -16,6 +25,7 @@
 #include <sched.h>
 
 #include "base/futex.hpp"
+#include "sched/handoff.hpp"
 #include "sched/hooks.hpp"
 #include "sched/sched.hpp"
 
@@ -43,12 +53,31 @@ std::uint32_t move(ring& from, ring& to, std::uint32_t n) noexcept {
 template <class T> T peek(const T& x) noexcept { return *const_cast<const volatile T*>(&x); } // racy on purpose, a hint
 } // namespace
 
-GRT_NOINLINE void enter_slow(M* m) noexcept {
+spin_lock steal_pair;
+
+// Somebody has waited for a slice: end the chain through `next`, let `ready` go before `fresh`, and g0 look around.
+void turn(P* p) noexcept {
+  p->tick |= 63;
+  p->chain |= 127;
+  p->burst |= 15;
+}
+
+GRT_NOINLINE bool enter_slow(M* m) noexcept {
   for (int i = 0;;) {
     *const_cast<volatile std::uint32_t*>(&m->in) = 1;
     asm volatile("" ::: "memory");
     lost_state l = m->lost.load(std::memory_order_acquire); // [LOST-1] sees what the thief left in the queues
-    if (l == lost_state::free) return;
+    if (l == lost_state::free) return true;
+    if (l == lost_state::gone) {
+      __atomic_store_n(&m->in, 0, __ATOMIC_RELAXED); // nobody looks
+      return false;
+    }
+    if (l == lost_state::poke || l == lost_state::announced) {
+      if (!m->lost.compare_exchange_strong(l, lost_state::free, std::memory_order_acq_rel)) continue; // [LOST-1]
+      if (l == lost_state::poke) turn(m->p);
+      else announced_end();
+      continue;
+    }
     if (l == lost_state::ask) {
       if (!m->lost.compare_exchange_strong(l, lost_state::grant, std::memory_order_acq_rel)) continue; // [LOST-1]
       move(m->p->fresh, m->thief->fresh, m->p->fresh.size() / 2);
@@ -62,13 +91,14 @@ GRT_NOINLINE void enter_slow(M* m) noexcept {
 }
 
 void deny(M* m) noexcept {
-  lost_state l = lost_state::ask;
-  if (GRT_UNLIKELY(m->lost.load(std::memory_order_relaxed) != lost_state::free))
+  lost_state l = m->lost.load(std::memory_order_relaxed);
+  if (GRT_LIKELY(l == lost_state::free)) return;
+  if (l == lost_state::ask || l == lost_state::poke)
     m->lost.compare_exchange_strong(l, lost_state::free, std::memory_order_acq_rel); // [LOST-1]
 }
 
 // The owner did not answer: it is in user code, or off its core.
-static bool take(M* m, M* victim, P* vp) noexcept {
+static bool take(M* m, M* victim, P* vp, lost_state back) noexcept {
   P* p = m->p;
   membarrier();                                                                 // [BRK-1]
   if (__atomic_load_n(&victim->in, __ATOMIC_ACQUIRE) == 0 && victim->p == vp) { // [BRK-1]
@@ -79,42 +109,47 @@ static bool take(M* m, M* victim, P* vp) noexcept {
       vp->next = nullptr;
     }
   }
-  victim->lost.store(lost_state::free, std::memory_order_release); // [LOST-1]
+  victim->lost.store(back, std::memory_order_release); // [LOST-1]
   return surplus(p) > 0;
 }
 
-static bool steal(M* m, P* vp) noexcept {
-  static spin_lock pair;                             // `thief` and `lost` change together
-  M* victim = vp->m.load(std::memory_order_acquire); // [LEND-2]
-  if (!victim || victim == m || victim->lost.load(std::memory_order_relaxed) != lost_state::free) return false;
-  {
-    if (!pair.try_lock()) return false;
-    bool asked = victim->lost.load(std::memory_order_relaxed) == lost_state::free;
-    if (asked) {
-      victim->thief = m->p;
-      victim->lost.store(lost_state::ask,
-                         std::memory_order_release); // [LOST-1] nobody else leaves `free` but under `pair`
-    }
-    pair.unlock();
-    if (!asked) return false;
+static bool count_steal(M* m, P* from, bool got) noexcept {
+  if (got) {
+    m->steals++;
+    m->stolen += surplus(m->p);
+    record(m, trace::kind::steal, 0, from->id, surplus(m->p));
   }
+  return got;
+}
+
+static bool steal(M* m, P* vp) noexcept {
+  M* victim = vp->m.load(std::memory_order_acquire); // [LEND-2]
+  if (!victim || victim == m) return false;
+  lost_state was = victim->lost.load(std::memory_order_relaxed);
+  if (was != lost_state::free && was != lost_state::announced) return false;
+  bool asks = was == lost_state::free;
+  {
+    if (!steal_pair.try_lock()) return false; // `thief` and `lost` change together
+    if (asks) victim->thief = m->p;
+    // [LOST-1]
+    bool mine =
+        victim->lost.compare_exchange_strong(was, asks ? lost_state::ask : lost_state::take, std::memory_order_acq_rel);
+    steal_pair.unlock();
+    if (!mine) return false;
+  }
+  if (!asks) return count_steal(m, vp, take(m, victim, vp, lost_state::announced));
   std::uint64_t t0 = arch::cycles(), patience = ask_us * cycles_per_us.load(std::memory_order_relaxed);
   while (victim->lost.load(std::memory_order_acquire) == lost_state::ask && arch::cycles() - t0 < patience)
     arch::relax(); // [LOST-1]
   lost_state l = lost_state::ask;
   bool got;
   if (victim->lost.compare_exchange_strong(l, lost_state::take, std::memory_order_acq_rel)) { // [LOST-1]
-    got = take(m, victim, vp);
+    got = take(m, victim, vp, lost_state::free);
   } else {
     for (int i = 0; l == lost_state::grant; l = victim->lost.load(std::memory_order_acquire)) pause(i); // [LOST-1]
     got = surplus(m->p) > 0;
   }
-  if (got) {
-    m->steals++;
-    m->stolen += surplus(m->p);
-    record(m, trace::kind::steal, 0, vp->id, surplus(m->p));
-  }
-  return got;
+  return count_steal(m, vp, got);
 }
 
 // Has the goroutine at the front waited age_us, by its owner's own rate of ticks?
@@ -143,7 +178,7 @@ bool stealable(M* m, P* p) noexcept {
   std::uint64_t now = arch::cycles(), us = cycles_per_us.load(std::memory_order_relaxed);
   if (static_cast<std::int32_t>(n) < 0) n = 0;
   if (n >= 2 && (old_front(p, p->fresh, tick, now, false) || old_front(p, p->ready, tick, now, true))) return true;
-  M::sighting& s = m->seen[p->id];
+  P::sighting& s = m->p->seen[p->id];
   std::uint64_t spawns = peek(p->id_next);
   if ((!n && !peek(p->next)) || s.tick != tick) {
     s = {tick, spawns, now, now};

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstddef>
 #include <exception>
+#include <functional>
 #include <optional>
 #include <type_traits>
 #include <utility>
@@ -68,6 +69,29 @@ auto run(F&& f, const options& o = {}, const char* file = __builtin_FILE(), unsi
     if constexpr (std::is_reference_v<R>) return static_cast<R>(**result);
     else return std::move(*result);
   }
+}
+
+namespace detail {
+bool blocking_begin() noexcept; // true: blocking_end is due
+void blocking_end() noexcept;
+struct blocking_section {
+  bool begun = blocking_begin();
+  blocking_section() noexcept = default;
+  blocking_section(const blocking_section&) = delete;
+  blocking_section& operator=(const blocking_section&) = delete;
+  ~blocking_section() {
+    if (begun) blocking_end();
+  }
+};
+} // namespace detail
+
+/// Runs f, which may block in the kernel or compute for long, and returns what it returns. The processor goes to others
+/// meanwhile: at once if some wait for it, else as soon as somebody wants it. Afterwards the goroutine, if its processor
+/// is gone, waits for one; errno is what f left. Outside a goroutine: just f(). f may call all of grt. Nests. Cost while
+/// nobody wants the processor: some 10 ns. Go: what a system call or cgo call does.
+template <class F> decltype(auto) blocking(F&& f) {
+  detail::blocking_section s;
+  return std::invoke(std::forward<F>(f));
 }
 
 /// How many goroutines may run at once. Starts the runtime. Go: GOMAXPROCS(0).

@@ -1,0 +1,319 @@
+// sched/handoff.cpp - takes the processor away, not the goroutine.
+//
+// C++ code cannot be stopped at any instruction: it may hold malloc's lock. So a P whose M has not come by for long
+// (sysmon.cpp decides) is given to another M; the goroutine runs on under the kernel's scheduler, *adrift*, and queues
+// for a P at its next call into the runtime.
+//
+//  an M is     holds a P   M::lost        M::in   leaves by
+//  at work     yes         not gone       0 or 1  hand_off -> adrift; its goroutine goes and there is no other ->
+//  idle.cpp adrift      no          gone           0       the goroutine parks, or requeues itself (reacquire): back on
+//  g0 -> resting resting     no          free           1       hand_off gives it a P -> at work; nobody did for long:
+//  the thread ends (a keeper, pin.cpp, does not rest but waits for its lender)
+//
+// hand_off, by sysmon: under steal_pair lost -> take; membarrier; look at `in` [BRK-1]. 1: the owner is in its bracket,
+// it comes by after all: back to what it was. 0: it is outside and waits in enter_slow while `take` stands, so the P
+// is ours: P->m = the other M, lost = gone. [LOST-1] M::p stays what it was, for code that wants any P's wheel or dice.
+// The owner itself (blocking(), others waiting) does the same without a barrier, by compare-and-swap free -> gone.
+//
+// What a goroutine adrift may do: ready() and spawn go by the global queue, then, as at every runtime call that holds
+// no lock, reacquire(). park() needs no P: it switches to g0, which rests. A timer's wheel has a lock of its own. Under
+// a lock nobody waits for a P: enter() that fails there only says so.
+//
+// Too many hogs must not starve those that hold Ps: a thread adrift whose clock advances becomes SCHED_IDLE. That is
+// one-way without privilege, so such a thread ends once its goroutine has left it. It inverts priorities where a hog
+// holds a lock that others want (malloc's); docs/scheduling.md says so.
+// Rejected: preempting by signal (unsafe at most instructions); more Ps than procs while somebody hogs.
+#include "sched/handoff.hpp"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <ctime>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <grt/runtime.hpp>
+
+#include "base/futex.hpp"
+#include "sched/hooks.hpp"
+#include "sched/pin.hpp"
+#include "sched/sched.hpp"
+
+namespace grt {
+
+std::atomic<std::uint64_t> handoffs{0};
+
+namespace {
+constexpr std::int64_t rest_ns = 5'000'000'000;
+
+spin_lock lock; // the lists, and `background` of those in them
+M* drifting;
+M* resting;
+M* threadless; // slots of ended threads: a thief may still look at them
+std::atomic<unsigned> n_adrift{0};
+
+void drift_begins(M* m, bool computes) noexcept {
+  m->drift_cpu_ns = thread_cpu_ns(m->tid);
+  m->computes = computes;
+  spin_guard hold(lock);
+  m->drift_next = drifting;
+  if (drifting) drifting->drift_link = &m->drift_next;
+  m->drift_link = &drifting;
+  drifting = m;
+  n_adrift.fetch_add(1, std::memory_order_relaxed);
+}
+
+// Under lock, on m's own thread, whose goroutine has left it. false: the thread must end, it cannot rise from
+// SCHED_IDLE.
+bool drift_leave(M* m) noexcept {
+  m->in = 1;
+  m->lost.store(lost_state::free, std::memory_order_release); // [LOST-1] inside for good: a late thief gives up
+  m->woken_as_watcher = false;
+  sched_param none{};
+  bool rises = !m->background || sched_setscheduler(0, SCHED_OTHER, &none) == 0;
+  m->background = m->computes = false;
+  *m->drift_link = m->drift_next;
+  if (m->drift_next) m->drift_next->drift_link = m->drift_link;
+  m->drift_link = nullptr;
+  n_adrift.fetch_sub(1, std::memory_order_relaxed);
+  return rises;
+}
+
+void* worker_main(void* arg) {
+  M* m = static_cast<M*>(arg);
+  thread_enter(m);
+  await_turn(m);
+  deny(m);
+  mloop(m);
+  return nullptr;
+}
+
+// As Go does: a program that needs so many is broken, and would break the machine.
+[[noreturn]] void too_many() noexcept {
+  {
+    text_out t(2);
+    t.str("grt: fatal: ")
+        .dec(threads())
+        .str(" threads, the most that GRT_MAX_THREADS allows; goroutines that compute or block without a processor:\n");
+    spin_guard hold(lock);
+    for (M* m = drifting; m; m = m->drift_next) {
+      G* g = m->g;
+      t.str("goroutine ").dec(g->id);
+      if (g->ext && g->ext->name[0]) t.str(" [").str(g->ext->name).str("]");
+      char path[64], call[16] = "?";
+      std::snprintf(path, sizeof path, "/proc/self/task/%d/syscall", m->tid);
+      if (int fd = open(path, O_RDONLY | O_CLOEXEC); fd >= 0) {
+        if (ssize_t n = read(fd, call, sizeof call - 1); n > 0) *std::find(call, call + n, ' ') = 0;
+        close(fd);
+      }
+      t.str(m->computes ? " computes" : " in system call ").str(m->computes ? "" : call);
+      if (g->line) t.str(", created at ").str(static_cast<const char*>(g->site)).str(":").dec(g->line);
+      t.str("\n");
+    }
+  }
+  std::abort();
+}
+
+// An M at rest, or a new one whose thread waits likewise. null: no memory or no thread.
+M* any_resting() noexcept {
+  M* m;
+  bool has_thread = true;
+  {
+    spin_guard hold(lock);
+    if ((m = resting)) resting = m->rest_next;
+    else if (has_thread = false; (m = threadless)) threadless = m->rest_next;
+  }
+  if (has_thread) return m;
+  try {
+    if (!m) m = m_make(procs_max);
+  } catch (...) {
+    return nullptr;
+  }
+  if (threads() >= threads_max.load(std::memory_order_relaxed)) too_many();
+  if (!thread_start(worker_main, m)) return m;
+  spin_guard hold(lock);
+  m->rest_next = threadless;
+  threadless = m;
+  return nullptr;
+}
+
+void back_to_rest(M* m) noexcept { // nobody gave it anything
+  spin_guard hold(lock);
+  m->rest_next = resting;
+  resting = m;
+}
+
+// Whoever calls this owns vp: by `take`, or as its M.
+void give(P* vp, M* to) noexcept {
+  to->p = vp;
+  vp->m.store(to, std::memory_order_release); // [LEND-2] a thief that asks `to` finds it made
+  handoffs.fetch_add(1, std::memory_order_relaxed);
+}
+
+struct requeue : commit_record {
+  G* g;
+};
+} // namespace
+
+void give_turn(M* m) noexcept {
+  m->turn.store(1, std::memory_order_release); // [LEND-1]
+  futex_wake(&m->turn);
+}
+
+void await_turn(M* m) noexcept {
+  while (!m->turn.load(std::memory_order_acquire)) futex_wait(&m->turn, 0); // [LEND-1]
+  m->turn.store(0, std::memory_order_relaxed);
+}
+
+std::uint64_t thread_cpu_ns(int tid) noexcept {
+  timespec t{};
+  clock_gettime(static_cast<clockid_t>(~static_cast<unsigned>(tid) << 3 | 6), &t); // as pthread_getcpuclockid makes it
+  return static_cast<std::uint64_t>(t.tv_sec) * 1000000000u + static_cast<std::uint64_t>(t.tv_nsec);
+}
+
+unsigned adrift() noexcept { return n_adrift.load(std::memory_order_acquire); }
+
+bool hand_off(P* vp, std::uint32_t tick, bool computes) noexcept {
+  M* m = vp->m.load(std::memory_order_acquire); // [LEND-2]
+  M* to = m->keeper ? nullptr : any_resting();
+  if (!to && !m->keeper) return false;
+  lost_state was = m->lost.load(std::memory_order_relaxed);
+  bool mine = false;
+  if (was == lost_state::free || was == lost_state::poke || was == lost_state::announced) {
+    spin_guard hold(steal_pair);
+    mine = m->lost.compare_exchange_strong(was, lost_state::take, std::memory_order_acq_rel); // [LOST-1]
+  }
+  if (mine) {
+    membarrier();                                                                                      // [BRK-1]
+    mine = !__atomic_load_n(&m->in, __ATOMIC_ACQUIRE) && vp->m.load(std::memory_order_relaxed) == m && // [BRK-1]
+           *const_cast<volatile std::uint32_t*>(&vp->tick) == tick && m->g != m->g0p;
+    if (mine) {
+      if (was == lost_state::announced) announced_end();
+      if (m->keeper) to = m->lender; // it waits for just this
+      drift_begins(m, computes);
+      turn(vp);
+      give(vp, to);
+    }
+    m->lost.store(mine ? lost_state::gone : was, std::memory_order_release); // [LOST-1]
+  }
+  if (mine) give_turn(to);
+  else if (to && !m->keeper) back_to_rest(to);
+  return mine;
+}
+
+void drift_ends(M* m) noexcept {
+  spin_guard hold(lock);
+  drift_leave(m);
+}
+
+unsigned push_hogs_back() noexcept {
+  unsigned n = 0;
+  spin_guard hold(lock);
+  for (M* m = drifting; m; m = m->drift_next) {
+    if (!m->background && thread_cpu_ns(m->tid) - m->drift_cpu_ns > 2'000'000) {
+      sched_param none{};
+      sched_setscheduler(m->tid, SCHED_IDLE, &none); // refused (a seccomp filter): it competes as before
+      m->background = m->computes = true;
+    }
+    n += m->computes;
+  }
+  return n;
+}
+
+M* reacquire(M* m) noexcept {
+  G* g = m->g;
+  requeue r;
+  r.g = g;
+  r.fn = [](commit_record* c) { inject(static_cast<requeue*>(c)->g); };
+  san::release(g);
+  record(m, trace::kind::yield, g->id);
+  switch_to(m, g, m->g0p, commit_of(&r));
+  san::acquire(g);
+  return me();
+}
+
+bool rest(M* m) noexcept {
+  if (G* g = m->lend) { // picked, and then the P was gone
+    m->lend = nullptr;
+    inject(g);
+  }
+  {
+    spin_guard hold(lock);
+    bool stays = drift_leave(m);
+    M*& list = stays ? resting : threadless;
+    m->rest_next = list;
+    list = m;
+    if (!stays) return false;
+  }
+  while (!m->turn.load(std::memory_order_acquire)) { // [LEND-1]
+    futex_wait(&m->turn, 0, rest_ns);
+    if (m->turn.load(std::memory_order_acquire)) break; // [LEND-1]
+    spin_guard hold(lock);
+    M** at = &resting;
+    while (*at && *at != m) at = &(*at)->rest_next;
+    if (!*at) continue; // taken from the list: its turn is coming
+    *at = m->rest_next;
+    m->rest_next = threadless;
+    threadless = m;
+    return false;
+  }
+  m->turn.store(0, std::memory_order_relaxed);
+  deny(m);
+  return true;
+}
+
+namespace detail {
+
+bool blocking_begin() noexcept {
+  M* m = me();
+  if (!m || m->lost.load(std::memory_order_relaxed) == lost_state::announced) return false;
+  M* to = nullptr;
+  if (m->p->next || surplus(m->p) || injected.n.load(std::memory_order_relaxed))
+    to = m->keeper ? m->lender : any_resting();
+  if (!enter(m)) { // adrift already
+    if (to && !m->keeper) back_to_rest(to);
+    return true;
+  }
+  lost_state l = lost_state::free;
+  // [LOST-1] inside, so nobody takes
+  while (
+      !m->lost.compare_exchange_strong(l, to ? lost_state::gone : lost_state::announced, std::memory_order_acq_rel)) {
+    deny(m);
+    l = lost_state::free;
+  }
+  if (to) {
+    drift_begins(m, false);
+    turn(m->p);
+    give(m->p, to);
+  } else {
+    announced_begin();
+  }
+  __atomic_store_n(&m->in, 0, __ATOMIC_RELEASE); // [BRK-1]
+  if (to) give_turn(to);
+  return true;
+}
+
+GRT_OPAQUE static void set_errno(int e) noexcept { errno = e; }
+
+void blocking_end() noexcept {
+  int e = errno;
+  M* m = me();
+  lost_state l;
+  for (;;) {
+    l = m->lost.load(std::memory_order_acquire); // [LOST-1]
+    if (l == lost_state::announced &&
+        m->lost.compare_exchange_strong(l, lost_state::free, std::memory_order_acq_rel)) { // [LOST-1]
+      announced_end();
+      break;
+    }
+    if (l != lost_state::announced && l != lost_state::take) break;
+    sched_yield();
+  }
+  if (l == lost_state::gone) reacquire(m);
+  set_errno(e);
+}
+
+} // namespace detail
+} // namespace grt

@@ -1,0 +1,43 @@
+// sched/handoff.hpp - a P goes on without the goroutine that sits on it; the protocol stands in handoff.cpp.
+#pragma once
+#include <atomic>
+#include <cstdint>
+
+namespace grt {
+
+struct M;
+struct P;
+
+void give_turn(M* m) noexcept;
+void await_turn(M* m) noexcept;
+
+/// Sysmon. Takes vp from the M it sits on, if that is outside its bracket and still at `tick`, and gives it to another.
+/// `computes`: its thread is on a core or wants one.
+[[nodiscard]] bool hand_off(P* vp, std::uint32_t tick, bool computes) noexcept;
+/// g0, without a P: waits for one. false: nobody had one for long, and this thread is to end.
+[[nodiscard]] bool rest(M* m) noexcept;
+/// Keeper's g0: the goroutine that ran on without a P has left it.
+void drift_ends(M* m) noexcept;
+/// How many Ms run a goroutine without a P.
+unsigned adrift() noexcept;
+/// Sysmon: those adrift whose thread computes go to SCHED_IDLE. Returns how many there are.
+unsigned push_hogs_back() noexcept;
+std::uint64_t thread_cpu_ns(int tid) noexcept;
+/// Whoever waits on this P should have a turn (steal.cpp).
+void turn(P* p) noexcept;
+
+// idle.cpp
+bool somebody_idles() noexcept;
+bool sysmon_sleeps() noexcept;   // true: somebody idles, and the last one that leaves will call sysmon_rouse
+void announced_begin() noexcept; // a P may be had without asking
+void announced_end() noexcept;
+extern std::atomic<unsigned> announced_ps;
+
+// sysmon.cpp
+int sysmon_start() noexcept;      // an errno value
+void sysmon_rouse() noexcept;     // it looks now
+extern std::atomic<bool> exiting; // start.cpp: no goroutine is dispatched any more
+extern std::atomic<unsigned> threads_max;
+extern std::atomic<std::uint64_t> handoffs;
+
+} // namespace grt

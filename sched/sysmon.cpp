@@ -1,0 +1,169 @@
+// sched/sysmon.cpp - the thread that sees to it that no goroutine stops the others.
+//
+// It needs no P and takes part in nothing; it looks, and where it does not like what it sees it acts through two
+// protocols that others own: hand_off (handoff.cpp) and lost = poke (steal.cpp).
+//   - A P stands at the same tick for 10 ms while something could run or is due, and no M is idle that would steal it:
+//     hand it off. If its thread computes, only while fewer than 8 * procs such threads are adrift.
+//   - A P is announced (blocking()) and was so at the last look, or somebody found work and nobody to do it: hand it
+//   off.
+//   - Somebody in a `ready` queue, in the global queue or behind a timer has waited 10 ms though the P's tick moves:
+//   poke.
+// It looks every 4 ms while all Ps are at work, every 10 ms while one is idle, and after a second of that not at all:
+// an idle M steals and fires timers, so nothing can be stuck. The last M to leave the idle list rouses it. Rejected:
+// waking on every idle-to-busy change (a futex wake of 18 us for each request of a quiet server).
+#include <grt/runtime.hpp>
+
+#include <algorithm>
+#include <cstdio>
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "base/futex.hpp"
+#include "sched/handoff.hpp"
+#include "sched/pin.hpp"
+#include "sched/sched.hpp"
+#include "sched/timers.hpp"
+
+namespace grt {
+namespace {
+constexpr std::uint64_t ms = 1'000'000, slice_ns = 10 * ms, busy_nap = 4 * ms, quiet_nap = 10 * ms, quiet_looks = 100;
+
+struct sighting {
+  M* m;
+  std::uint32_t tick, ready_head;
+  bool announced;
+  std::uint64_t since, ready_since, cpu_ns;
+};
+sighting seen[procs_max];
+std::atomic<std::uint32_t> calls{0};
+G* global_head;
+std::uint64_t global_since;
+
+template <class T> T peek(const T& x) noexcept { return *const_cast<const volatile T*>(&x); }
+
+// R: on a core or waiting for one. 0: it is gone.
+char thread_state(int tid) noexcept {
+  char path[48], line[256];
+  std::snprintf(path, sizeof path, "/proc/self/task/%d/stat", tid);
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return 0;
+  ssize_t n = read(fd, line, sizeof line - 1);
+  close(fd);
+  if (n <= 0) return 0;
+  line[n] = 0;
+  const char* end = line + n;
+  while (end > line && *end != ')') end--; // the name may hold anything
+  return end[0] == ')' && end[1] == ' ' ? end[2] : 'R';
+}
+
+void poke(M* m) noexcept {
+  if (!steal_pair.try_lock()) return;
+  lost_state l = lost_state::free;
+  m->lost.compare_exchange_strong(l, lost_state::poke, std::memory_order_acq_rel); // [LOST-1]
+  steal_pair.unlock();
+}
+
+struct look {
+  std::uint64_t now = now_ns(), due = timers_next();
+  unsigned made = n_made.load(std::memory_order_acquire), hogs = adrift() ? push_hogs_back() : 0; // [PROCS-1]
+  bool idle = somebody_idles(), called, work, hungry = false;
+
+  explicit look(bool called) noexcept : called(called), work(injected.n.load(std::memory_order_relaxed) || due <= now) {
+    for (unsigned i = 0; i < made && !work; i++) {
+      P* p = all_p[i].load(std::memory_order_relaxed);
+      work = peek(p->next) || peek(p->fresh.tail) != peek(p->fresh.head) || peek(p->ready.tail) != peek(p->ready.head);
+    }
+    G* head = peek(injected.head);
+    if (head != global_head || !head) {
+      global_head = head;
+      global_since = now;
+    }
+    hungry = (head && now - global_since >= slice_ns) || (due != wheel::never && now >= due && now - due >= slice_ns);
+    for (unsigned i = 0; i < made; i++) look_at(i);
+  }
+
+  void look_at(unsigned i) noexcept {
+    P* p = all_p[i].load(std::memory_order_relaxed);
+    sighting& s = seen[i];
+    M* m = p->m.load(std::memory_order_acquire); // [LEND-2]
+    std::uint32_t tick = peek(p->tick), head = peek(p->ready.head);
+    bool announced = m->lost.load(std::memory_order_relaxed) == lost_state::announced;
+    if (head != s.ready_head || head == peek(p->ready.tail)) {
+      s.ready_head = head;
+      s.ready_since = now;
+    }
+    if (m != s.m || tick != s.tick || announced != s.announced || peek(m->g) == m->g0p) {
+      bool called_for = announced && called && work && !idle;
+      if (m == s.m && tick != s.tick && (hungry || now - s.ready_since >= slice_ns)) {
+        poke(m);
+        hungry = false;
+      }
+      s = {m, tick, s.ready_head, announced, now, s.ready_since, 0};
+      if (called_for) take(i, p, tick, false);
+      return;
+    }
+    if (idle) return;
+    if (announced) return take(i, p, tick, false);
+    if (!s.cpu_ns) s.cpu_ns = std::max<std::uint64_t>(thread_cpu_ns(m->tid), 1);
+    if (!work || now - s.since < slice_ns) return;
+    char state = thread_state(m->tid);
+    bool computes = state == 'R';
+    // A thread that had no core for its slice is not to blame; but those behind it shall not wait for ever.
+    if (computes && now - s.since < 10 * slice_ns && thread_cpu_ns(m->tid) - s.cpu_ns < slice_ns / 4) return;
+    if (computes && hogs >= 8 * n_procs.load(std::memory_order_relaxed)) return warn();
+    take(i, p, tick, computes);
+  }
+
+  void take(unsigned i, P* p, std::uint32_t tick, bool computes) noexcept {
+    if (!hand_off(p, tick, computes)) return;
+    hogs += computes;
+    seen[i] = {};
+  }
+
+  void warn() const noexcept {
+    static bool warned;
+    if (warned) return;
+    warned = true;
+    text_out(2)
+        .str("grt: warning: ")
+        .dec(hogs)
+        .str(" goroutines have each computed for over 10 ms without a scheduling point; further ones keep their "
+             "processors until they come by. Call grt::yield() in long loops.\n");
+  }
+};
+
+void nap(std::uint32_t seen_calls, std::uint64_t ns) noexcept {
+  futex_wait(&calls, seen_calls, static_cast<std::int64_t>(ns));
+}
+
+void* sysmon_main(void*) {
+  prctl(PR_SET_NAME, "grt-sysmon");
+  prctl(PR_SET_TIMERSLACK, 1);
+  std::uint32_t answered = calls.load(std::memory_order_relaxed);
+  for (std::uint64_t quiet = 0;;) {
+    if (exiting.load(std::memory_order_relaxed)) pause();
+    std::uint32_t n = calls.load(std::memory_order_acquire); // [SYSMON-1]
+    look l(n != answered);
+    answered = n;
+    quiet = l.idle ? quiet + 1 : 0;
+    if (quiet >= quiet_looks && sysmon_sleeps()) {
+      while (calls.load(std::memory_order_relaxed) == n) futex_wait(&calls, n);
+      quiet = 0;
+      continue;
+    }
+    std::uint64_t ns = l.idle ? quiet_nap : busy_nap;
+    if (announced_ps.load(std::memory_order_relaxed) && l.due > l.now) ns = std::min(ns, l.due - l.now);
+    nap(n, ns);
+  }
+}
+} // namespace
+
+int sysmon_start() noexcept { return thread_start(sysmon_main, nullptr); }
+
+void sysmon_rouse() noexcept {
+  calls.fetch_add(1, std::memory_order_release); // [SYSMON-1] sees what the caller did before
+  futex_wake(&calls);
+}
+
+} // namespace grt

@@ -1,0 +1,220 @@
+// Nothing one goroutine does stops the others: hand-off of processors, blocking(), fairness.
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <cstdio>
+#include <stdexcept>
+#include <thread>
+#include <time.h>
+#include <vector>
+
+#include "tests/support/fixture.hpp"
+
+using namespace std::chrono_literals;
+
+namespace {
+class Handoff : public GrtTest {};
+
+// What no runtime is told of.
+void kernel_sleep(std::chrono::milliseconds d) {
+  timespec t{d.count() / 1000, static_cast<long>(d.count() % 1000) * 1000000};
+  while (nanosleep(&t, &t)) {
+  }
+}
+void compute(std::chrono::milliseconds d) {
+  timespec t;
+  auto cpu = [&] {
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return t.tv_sec * 1000000000 + t.tv_nsec;
+  };
+  for (auto end = cpu() + d.count() * 1000000; cpu() < end;) {
+  }
+}
+
+// Every processor holds an endless loop; only a hand-off lets the others run.
+TEST_F(Handoff, EndlessLoops_OthersGoOn) {
+  std::atomic<bool> stop{false};
+  grt::wait_group hogs;
+  unsigned n = grt::procs() + 1;
+  for (unsigned i = 0; i < n; i++)
+    hogs.go([&] {
+      while (!stop.load(std::memory_order_relaxed)) {
+      }
+    });
+  grt::run([&] {
+    grt::ticker t(5ms);
+    for (int i = 0; i < 20; i++) t.c().recv();
+    grt::chan<int> c;
+    grt::go([=] {
+      for (int i = 0; i < 100; i++) c.send(i);
+      c.close();
+    });
+    int sum = 0;
+    for (int v : c) sum += v;
+    EXPECT_EQ(sum, 4950);
+  });
+  stop = true;
+  hogs.wait();
+}
+
+TEST_F(Handoff, UnannouncedBlockingCalls_OthersGoOn) {
+  std::atomic<int> woken{0};
+  grt::run([&] {
+    grt::wait_group calls;
+    for (unsigned i = 0; i < grt::procs() + 3; i++)
+      calls.go([&] {
+        kernel_sleep(300ms);
+        woken++;
+      });
+    int ticks = 0;
+    grt::ticker t(5ms);
+    for (; !woken; ticks++) t.c().recv();
+    EXPECT_GT(ticks, 3); // of 60: without a hand-off the first comes after all calls have returned
+    calls.wait();
+  });
+}
+
+TEST_F(Handoff, Adrift_SpawnsReadiesLocksSleeps) {
+  grt::run([&] {
+    grt::wait_group all;
+    grt::mutex mu;
+    grt::chan<int> c(2);
+    int counted = 0;
+    for (unsigned i = 0; i < 3 * grt::procs() + 2; i++)
+      all.go([&, i] {
+        if (i % 2) compute(15ms);
+        else kernel_sleep(20ms);
+        switch (i % 5) {
+        case 0: grt::run([] {}); break;
+        case 1: {
+          grt::wait_group w;
+          for (int k = 0; k < 10; k++)
+            w.go([&] {
+              std::lock_guard hold(mu);
+              counted++;
+            });
+          w.wait();
+          break;
+        }
+        case 2: grt::sleep_for(1ms); break;
+        case 3: grt::yield(); break;
+        case 4: grt::after_func(1h, [] {}).stop(); break;
+        }
+        compute(12ms);
+        std::lock_guard hold(mu);
+        counted++;
+        c.send(1);
+      });
+    for (unsigned i = 0; i < 3 * grt::procs() + 2; i++) c.recv();
+    all.wait();
+  });
+}
+
+TEST_F(Handoff, PinnedHog_GivesItsProcessorBack) {
+  grt::run([&] {
+    std::atomic<bool> stop{false};
+    grt::wait_group hogs;
+    for (unsigned i = 0; i < grt::procs(); i++)
+      hogs.go(grt::attr{.pinned = true}, [&] {
+        auto mine = std::this_thread::get_id();
+        while (!stop.load(std::memory_order_relaxed)) {
+        }
+        EXPECT_EQ(std::this_thread::get_id(), mine);
+        grt::yield();
+        EXPECT_EQ(std::this_thread::get_id(), mine);
+      });
+    for (int i = 0; i < 20; i++) grt::sleep_for(2ms);
+    stop = true;
+    hogs.wait();
+  });
+}
+
+TEST_F(Handoff, Blocking_OthersRunMeanwhile) {
+  grt::run([&] {
+    std::atomic<bool> other{false};
+    grt::go([&] { other = true; });
+    int got = grt::blocking([&] {
+      while (!other) kernel_sleep(1ms); // only ends if the other one gets a processor
+      errno = EXDEV;
+      return 7;
+    });
+    EXPECT_EQ(errno, EXDEV);
+    EXPECT_EQ(got, 7);
+  });
+}
+
+TEST_F(Handoff, Blocking_WorkThatComesLater_IsRun) {
+  grt::run([&] {
+    std::atomic<bool> other{false};
+    std::thread late([&] {
+      kernel_sleep(20ms);
+      grt::go([&] { other = true; });
+    });
+    grt::timer t = grt::after_func(10ms, [] {});
+    grt::blocking([&] {
+      while (!other) kernel_sleep(1ms);
+    });
+    EXPECT_FALSE(t.stop()); // it has fired
+    late.join();
+  });
+}
+
+TEST_F(Handoff, Blocking_NestsThrowsReturnsReferences) {
+  int x = 1;
+  EXPECT_EQ(grt::blocking([] { return 3; }), 3); // a plain thread
+  grt::run([&] {
+    int& r = grt::blocking([&]() -> int& { return x; });
+    EXPECT_EQ(&r, &x);
+    EXPECT_EQ(grt::blocking([] { return grt::blocking([] { return 5; }); }), 5);
+    EXPECT_THROW(grt::blocking([] { throw std::runtime_error("boom"); }), std::runtime_error);
+    grt::chan<int> c;
+    grt::go([=] { c.send(4); });
+    EXPECT_EQ(grt::blocking([&] { return *c.recv(); }), 4); // the runtime inside
+    for (int i = 0; i < scaled(20000); i++) grt::blocking([&] { x++; });
+  });
+  EXPECT_EQ(x, 1 + scaled(20000));
+}
+
+// More hogs than may be adrift: the rest keep their processors in turn, and threads stay few.
+TEST_F(Handoff, ManyHogs_ThreadsAreBounded) {
+  grt::run([&] {
+    grt::wait_group all;
+    unsigned before = static_cast<unsigned>(grt::debug::read_metrics().threads);
+    std::atomic<std::uint64_t> most{0};
+    for (int i = 0; i < scaled(100); i++)
+      all.go([&] {
+        compute(20ms);
+        std::uint64_t t = grt::debug::read_metrics().threads;
+        for (std::uint64_t m = most; t > m && !most.compare_exchange_weak(m, t);) {
+        }
+      });
+    all.wait();
+    EXPECT_LE(most, before + 9 * grt::procs() + 4);
+  });
+}
+
+TEST_F(Handoff, Stress_ValuesArrive) {
+  grt::run([&] {
+    grt::chan<int> c(3);
+    grt::wait_group senders;
+    std::uint64_t sum = 0, expected = 0;
+    for (int s = 0; s < 8; s++) {
+      senders.go([&, s] {
+        for (int i = 0; i < scaled(200); i++) {
+          if (i % 50 == s) compute(11ms);
+          else if (i % 50 == s + 8) kernel_sleep(15ms);
+          else if (i % 50 == s + 16) grt::blocking([] { kernel_sleep(2ms); });
+          c.send(i);
+        }
+      });
+      for (int i = 0; i < scaled(200); i++) expected += static_cast<unsigned>(i);
+    }
+    grt::go([&] {
+      senders.wait();
+      c.close();
+    });
+    for (int v : c) sum += static_cast<unsigned>(v);
+    EXPECT_EQ(sum, expected);
+  });
+}
+} // namespace
