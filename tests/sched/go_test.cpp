@@ -238,7 +238,7 @@ TEST_F(Stacks, DeepRecursionInsideTheLimit) {
 }
 
 TEST_F(Stacks, ManyParked_AllWokenAndMemoryReused) {
-  int n = scaled(1000000);
+  int n = procs() == 2 ? 1000000 : 100000;
 #if defined(GRT_TEST_SLOW)
   n = 5000;
 #endif
