@@ -1,21 +1,7 @@
-// sched/steal.cpp - how work leaves a P whose owner uses no locks: ask, donate, take.
-//
-//  M::lost  set by              meaning                                  leaves by
-//  free     -                   the owner works alone                    thief: free -> ask (CAS)
-//  ask      thief               m->thief wants work                      owner inside: ask -> grant (CAS) or -> free
-//  (deny); thief: ask -> take grant    owner               it is pushing into the thief's rings     owner: -> free take
-//  thief               the owner may not enter                  thief: -> free
-//
-// Owner: in = 1; compiler barrier; read lost.   Thief: lost = take; membarrier; read in. [BRK-1]
-// One of the two sees the other. in == 0 after the membarrier: the owner is outside and will wait in enter_slow, so its
-// P is the thief's until it stores free. in == 1: the thief gives up; the owner will answer at its next bracket. While
-// a thief waits for a grant it is inside its own bracket, so nobody takes from it; it may be asked and denies.
-// Rejected: two states (an asker that times out while the owner donates loses the work); a shared ring with a CAS per
-// pop (2 ns each, always).
+// sched/steal.cpp - how work leaves a P whose owner uses no locks: ask, donate, take. The states and the argument stand
+// in sched/protocol.hpp; here is whom to ask, and how much to move.
 #include <algorithm>
-#include <sched.h>
 
-#include "base/futex.hpp"
 #include "sched/hooks.hpp"
 #include "sched/sched.hpp"
 
@@ -26,11 +12,6 @@ static constexpr std::uint64_t ask_us = 3, age_us = 40, stuck_us = 4;
 static constexpr std::uint32_t donate_max = 128;
 
 namespace {
-void pause(int& i) noexcept {
-  arch::relax();
-  if (++i % 1000 == 0) sched_yield();
-}
-
 std::uint32_t move(ring& from, ring& to, std::uint32_t n) noexcept {
   n = std::min(n, donate_max);
   for (std::uint32_t i = 0; i < n; i++) {
@@ -44,34 +25,18 @@ template <class T> T peek(const T& x) noexcept { return *const_cast<const volati
 } // namespace
 
 GRT_NOINLINE void enter_slow(M* m) noexcept {
-  for (int i = 0;;) {
-    *const_cast<volatile std::uint32_t*>(&m->in) = 1;
-    asm volatile("" ::: "memory");
-    lost_state l = m->lost.load(std::memory_order_acquire); // [LOST-1] sees what the thief left in the queues
-    if (l == lost_state::free) return;
-    if (l == lost_state::ask) {
-      if (!m->lost.compare_exchange_strong(l, lost_state::grant, std::memory_order_acq_rel)) continue; // [LOST-1]
-      move(m->p->fresh, m->thief->fresh, m->p->fresh.size() / 2);
-      move(m->p->ready, m->thief->ready, m->p->ready.size() / 2);
-      m->lost.store(lost_state::free, std::memory_order_release); // [LOST-1] the thief sees its rings filled
-      continue;
-    }
-    __atomic_store_n(&m->in, 0, __ATOMIC_RELEASE); // [BRK-1] take: stay out
-    while (m->lost.load(std::memory_order_relaxed) == lost_state::take) pause(i);
-  }
+  protocol::answer<hardware>(m, [m] {
+    move(m->p->fresh, m->thief->fresh, m->p->fresh.size() / 2);
+    move(m->p->ready, m->thief->ready, m->p->ready.size() / 2);
+  });
 }
 
-void deny(M* m) noexcept {
-  lost_state l = lost_state::ask;
-  if (GRT_UNLIKELY(m->lost.load(std::memory_order_relaxed) != lost_state::free))
-    m->lost.compare_exchange_strong(l, lost_state::free, std::memory_order_acq_rel); // [LOST-1]
-}
+void deny(M* m) noexcept { protocol::deny<hardware>(m); }
 
 // The owner did not answer: it is in user code, or off its core.
 static bool take(M* m, M* victim, P* vp) noexcept {
   P* p = m->p;
-  membarrier();                                                                 // [BRK-1]
-  if (__atomic_load_n(&victim->in, __ATOMIC_ACQUIRE) == 0 && victim->p == vp) { // [BRK-1]
+  if (protocol::shut_out<hardware>(victim) && victim->p == vp) {
     std::uint32_t n = move(vp->fresh, p->fresh, (vp->fresh.size() + 1) / 2);
     n += move(vp->ready, p->ready, (vp->ready.size() + 1) / 2);
     if (!n && vp->next) {
@@ -79,36 +44,18 @@ static bool take(M* m, M* victim, P* vp) noexcept {
       vp->next = nullptr;
     }
   }
-  victim->lost.store(lost_state::free, std::memory_order_release); // [LOST-1]
+  protocol::let_go<hardware>(victim);
   return surplus(p) > 0;
 }
 
 static bool steal(M* m, P* vp) noexcept {
-  static spin_lock pair;                             // `thief` and `lost` change together
+  static spin_lock thieves;                          // `thief` and `lost` change together
   M* victim = vp->m.load(std::memory_order_acquire); // [LEND-2]
   if (!victim || victim == m || victim->lost.load(std::memory_order_relaxed) != lost_state::free) return false;
-  {
-    if (!pair.try_lock()) return false;
-    bool asked = victim->lost.load(std::memory_order_relaxed) == lost_state::free;
-    if (asked) {
-      victim->thief = m->p;
-      victim->lost.store(lost_state::ask,
-                         std::memory_order_release); // [LOST-1] nobody else leaves `free` but under `pair`
-    }
-    pair.unlock();
-    if (!asked) return false;
-  }
+  if (!protocol::ask<hardware>(victim, m->p, thieves)) return false;
   std::uint64_t t0 = arch::cycles(), patience = ask_us * cycles_per_us.load(std::memory_order_relaxed);
-  while (victim->lost.load(std::memory_order_acquire) == lost_state::ask && arch::cycles() - t0 < patience)
-    arch::relax(); // [LOST-1]
-  lost_state l = lost_state::ask;
-  bool got;
-  if (victim->lost.compare_exchange_strong(l, lost_state::take, std::memory_order_acq_rel)) { // [LOST-1]
-    got = take(m, victim, vp);
-  } else {
-    for (int i = 0; l == lost_state::grant; l = victim->lost.load(std::memory_order_acquire)) pause(i); // [LOST-1]
-    got = surplus(m->p) > 0;
-  }
+  bool unanswered = protocol::take<hardware>(victim, [&] { return arch::cycles() - t0 < patience; });
+  bool got = unanswered ? take(m, victim, vp) : surplus(m->p) > 0;
   if (got) {
     m->steals++;
     m->stolen += surplus(m->p);
