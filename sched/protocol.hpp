@@ -17,10 +17,11 @@
 // One of the two sees the other. The thief sees 0: the owner is outside and will wait in answer(), its P is the thief's
 // until that stores free. It sees 1: it gives up, the owner answers at its next bracket. The thief is inside its own
 // bracket all the while, so nobody takes from it; it may be asked and denies. What passes from hand to hand goes by
-// [LOST-1]; what the owner did inside goes to a taker by in = 0 [BRK-1]. The owner's look at lost acquires: else a
-// weakly ordered core reads its queues first, as they were before a thief that has come and gone meanwhile.
-// Rejected: two states (an asker that times out while the owner donates loses the work); a shared ring with a CAS per
-// pop (2 ns each, always).
+// [LOST-1]; what the owner did inside goes to a taker by in = 0 [BRK-1]. A weakly ordered core may read its queues
+// ahead of `lost`, as they were before a thief that came and went meanwhile, and then see `free`: there a thief that
+// took lets every core fence again, before it lets go, and the owner's look stays a plain load. [BRK-2] Rejected: two
+// states (an asker that times out while the owner donates loses the work); a shared ring with a CAS per pop (2 ns each,
+// always).
 //
 // Sleepers: watch, submit. `need_watch` says that somebody sleeps and nobody watches.
 //
@@ -43,6 +44,7 @@
 #pragma once
 #include <atomic>
 #include <cstdint>
+#include <sched.h>
 
 #include "arch/arch.hpp"
 #include "base/futex.hpp"
@@ -57,19 +59,20 @@ enum asleep_state : std::uint32_t { awake, deep, napping };
 enum class site : unsigned char {
   none,
   enter_fence,
-  enter_lost,
+  enter_lost,  // where loads are in order: for the compiler
+  enter_order, // elsewhere
   leave_in,
   answer_fence,
   answer_lost,
   answer_grant,
   answer_done,
   answer_out,
-  deny,
+  ask_look,
   ask,
-  ask_wait,
   take,
   take_fence,
   take_in,
+  take_publish,
   take_done,
   grant_wait,
   notify_fence,
@@ -83,6 +86,8 @@ enum class site : unsigned char {
   far_side,
   foreign_wait,
   foreign_ready,
+  spin_lock, // base/spin.hpp
+  spin_unlock,
   count
 };
 
@@ -91,6 +96,7 @@ struct hardware {
   template <class T> using atomic = std::atomic<T>;
   template <class T> using plain = T;
   using lock = spin_lock;
+  using guard = spin_guard;
   static constexpr unsigned sleepers_max = 1024;
 
   template <class T> static GRT_INLINE T load(const std::atomic<T>& a, std::memory_order o, site = {}) noexcept {
@@ -109,7 +115,15 @@ struct hardware {
   static void all_threads_fence(site) noexcept { membarrier(); }
   static void futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t x) noexcept { grt::futex_wait(&word, x); }
   static void futex_wake(std::atomic<std::uint32_t>& word) noexcept { grt::futex_wake(&word); }
-  /// Straight after the load that is to be repeated.
+  static constexpr bool loads_in_order() noexcept {
+#if defined(__x86_64__)
+    return true;
+#else
+    return false;
+#endif
+  }
+  static GRT_INLINE void relax() noexcept { arch::relax(); }
+  /// Both stand where a load is about to be repeated and nothing was changed since.
   static void pause(int& i) noexcept {
     arch::relax();
     if (++i % 1000 == 0) sched_yield();
@@ -122,7 +136,10 @@ struct hardware {
 template <class A, class M> GRT_INLINE bool enter(M* m) {
   A::store(m->in, std::uint32_t{1}, std::memory_order_relaxed);
   A::compiler_fence(site::enter_fence); // [BRK-1] the cheap half: the thief's membarrier is the fence
-  return GRT_LIKELY(A::load(m->lost, std::memory_order_acquire, site::enter_lost) == lost_state::free); // [LOST-1]
+  const auto order = A::loads_in_order() ? std::memory_order_acquire : std::memory_order_relaxed; // [BRK-2]
+  lost_state l = A::load(m->lost, order, site::enter_lost);
+  if (!A::loads_in_order()) A::compiler_fence(site::enter_order); // [BRK-2] who changed the queues fenced for us
+  return GRT_LIKELY(l == lost_state::free);
 }
 
 template <class A, class M> GRT_INLINE void leave(M* m) {
@@ -140,7 +157,7 @@ template <class A, class M, class Donate> GRT_INLINE void answer(M* m, Donate do
     if (l == lost_state::free) return;
     if (l == lost_state::ask) {
       // [LOST-1] perhaps another thief's `ask` by now
-      if (!A::cas(m->lost, l, lost_state::grant, std::memory_order_acq_rel, site::answer_grant)) continue;
+      if (!A::cas(m->lost, l, lost_state::grant, std::memory_order_acquire, site::answer_grant)) continue;
       donate();
       // [LOST-1] the thief sees its rings filled
       A::store(m->lost, lost_state::free, std::memory_order_release, site::answer_done);
@@ -155,13 +172,14 @@ template <class A, class M, class Donate> GRT_INLINE void answer(M* m, Donate do
 template <class A, class M> GRT_INLINE void deny(M* m) {
   lost_state l = lost_state::ask;
   if (GRT_UNLIKELY(A::load(m->lost, std::memory_order_relaxed) != lost_state::free))
-    A::cas(m->lost, l, lost_state::free, std::memory_order_acq_rel, site::deny); // [LOST-1]
+    A::cas(m->lost, l, lost_state::free, std::memory_order_relaxed);
 }
 
 /// Thief, inside its own bracket. false: another one is there.
 template <class A, class M, class P> GRT_INLINE bool ask(M* victim, P* mine, typename A::lock& thieves) {
   if (!thieves.try_lock()) return false;
-  bool asked = A::load(victim->lost, std::memory_order_relaxed) == lost_state::free;
+  // [LOST-1] who was answered before is done with `thief`
+  bool asked = A::load(victim->lost, std::memory_order_acquire, site::ask_look) == lost_state::free;
   if (asked) {
     victim->thief = mine;
     // [LOST-1] nobody else leaves `free` but under `thieves`
@@ -174,11 +192,11 @@ template <class A, class M, class P> GRT_INLINE bool ask(M* victim, P* mine, typ
 /// Thief, after ask(). false: answered. true: `lost` is `take`, let_go() must follow.
 template <class A, class M, class Patience> GRT_INLINE bool take(M* victim, Patience patient) {
   int i = 0;
-  while (A::load(victim->lost, std::memory_order_acquire, site::ask_wait) == lost_state::ask && patient()) // [LOST-1]
-    arch::relax();
+  while (A::load(victim->lost, std::memory_order_relaxed) == lost_state::ask && patient()) A::relax();
   lost_state l = lost_state::ask;
-  if (A::cas(victim->lost, l, lost_state::take, std::memory_order_acq_rel, site::take)) return true; // [LOST-1]
-  if (l == lost_state::grant)                                                                        // [LOST-1]
+  // [LOST-1] if it fails: answered, our rings are filled
+  if (A::cas(victim->lost, l, lost_state::take, std::memory_order_acquire, site::take)) return true;
+  if (l == lost_state::grant) // [LOST-1]
     while (A::load(victim->lost, std::memory_order_acquire, site::grant_wait) == lost_state::grant) A::pause(i);
   return false;
 }
@@ -189,7 +207,9 @@ template <class A, class M> GRT_INLINE bool shut_out(M* victim) {
   return A::load(victim->in, std::memory_order_acquire, site::take_in) == std::uint32_t{0}; // [BRK-1]
 }
 
-template <class A, class M> GRT_INLINE void let_go(M* victim) {
+/// touched: it was, and was used.
+template <class A, class M> GRT_INLINE void let_go(M* victim, bool touched) {
+  if (touched && !A::loads_in_order()) A::all_threads_fence(site::take_publish);        // [BRK-2]
   A::store(victim->lost, lost_state::free, std::memory_order_release, site::take_done); // [LOST-1]
 }
 
@@ -204,7 +224,7 @@ template <class A> GRT_INLINE bool must_wake(typename A::template atomic<std::ui
 template <class A, class M> class sleepers {
   template <class T> using atomic = typename A::template atomic<T>;
   template <class T> using plain = typename A::template plain<T>;
-  using guard = std::lock_guard<typename A::lock>;
+  using guard = typename A::guard;
 
 public:
   explicit constexpr sleepers(atomic<std::uint32_t>& need) : need_watch_(need) {}

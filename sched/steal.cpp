@@ -36,7 +36,8 @@ void deny(M* m) noexcept { protocol::deny<hardware>(m); }
 // The owner did not answer: it is in user code, or off its core.
 static bool take(M* m, M* victim, P* vp) noexcept {
   P* p = m->p;
-  if (protocol::shut_out<hardware>(victim) && victim->p == vp) {
+  bool mine = protocol::shut_out<hardware>(victim) && victim->p == vp;
+  if (mine) {
     std::uint32_t n = move(vp->fresh, p->fresh, (vp->fresh.size() + 1) / 2);
     n += move(vp->ready, p->ready, (vp->ready.size() + 1) / 2);
     if (!n && vp->next) {
@@ -44,7 +45,7 @@ static bool take(M* m, M* victim, P* vp) noexcept {
       vp->next = nullptr;
     }
   }
-  protocol::let_go<hardware>(victim);
+  protocol::let_go<hardware>(victim, mine);
   return surplus(p) > 0;
 }
 
