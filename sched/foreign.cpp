@@ -58,22 +58,20 @@ G* foreign_self() {
 
 void foreign_park(G* g, std::uintptr_t release, wait_reason why) noexcept {
   g->reason = why;
-  word(g).store(1, std::memory_order_relaxed); // published by the release of the lock
+  protocol::foreign_publish<hardware>(word(g));
   if (release & 1) grt_commit(release);
   else reinterpret_cast<spin_lock*>(release)->unlock();
   std::atomic_signal_fence(
       std::memory_order_seq_cst);      // [TIMER-1] our word before sleeps_until, against the leader's membarrier
   timer_added(now_ns() + 100'000'000); // a leader that sleeps for good would never look for deadlock
-  while (word(g).load(std::memory_order_acquire) == 1) futex_wait(&word(g), 1); // [FGN-1]
+  protocol::foreign_wait<hardware>(word(g));
   g->reason = wait_reason::none;
   san::acquire(g);
 }
 
 void foreign_ready(G* g) noexcept {
   record(me(), trace::kind::ready, 0, me() ? me()->g->id : 0);
-  word(g).store(
-      0, std::memory_order_release); // [FGN-1] from here on the slot may be someone else's: a stray wake is harmless
-  futex_wake(&word(g));
+  protocol::foreign_ready<hardware>(word(g));
 }
 
 unsigned foreign_blocked(int* tids, unsigned most) noexcept {

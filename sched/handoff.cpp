@@ -180,14 +180,10 @@ bool hand_off(P* vp, std::uint32_t tick, bool computes) noexcept {
   M* to = m->keeper ? nullptr : any_resting();
   if (!to && !m->keeper) return false;
   lost_state was = m->lost.load(std::memory_order_relaxed);
-  bool mine = false;
-  if (was == lost_state::free || was == lost_state::poke || was == lost_state::announced) {
-    spin_guard hold(steal_pair);
-    mine = m->lost.compare_exchange_strong(was, lost_state::take, std::memory_order_acq_rel); // [LOST-1]
-  }
+  bool takable = was == lost_state::free || was == lost_state::poke || was == lost_state::announced;
+  bool mine = takable && protocol::seize<hardware>(m, was, steal_pair);
   if (mine) {
-    membarrier();                                                                                      // [BRK-1]
-    mine = !__atomic_load_n(&m->in, __ATOMIC_ACQUIRE) && vp->m.load(std::memory_order_relaxed) == m && // [BRK-1]
+    mine = protocol::shut_out<hardware>(m) && vp->m.load(std::memory_order_relaxed) == m &&
            *const_cast<volatile std::uint32_t*>(&vp->tick) == tick && m->g != m->g0p;
     if (mine) {
       if (was == lost_state::announced) announced_end();
@@ -196,7 +192,7 @@ bool hand_off(P* vp, std::uint32_t tick, bool computes) noexcept {
       turn(vp);
       give(vp, to);
     }
-    m->lost.store(mine ? lost_state::gone : was, std::memory_order_release); // [LOST-1]
+    protocol::let_go<hardware>(m, mine, mine ? lost_state::gone : was);
   }
   if (mine) give_turn(to);
   else if (to && !m->keeper) back_to_rest(to);
@@ -290,7 +286,7 @@ bool blocking_begin() noexcept {
   } else {
     announced_begin();
   }
-  __atomic_store_n(&m->in, 0, __ATOMIC_RELEASE); // [BRK-1]
+  leave(m);
   if (to) give_turn(to);
   return true;
 }

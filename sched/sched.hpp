@@ -2,9 +2,10 @@
 //
 // The bracket. A P's data is touched only between enter(m) and leave(m) by the M that holds it: `in = 1`, compiler
 // barrier, look at `lost`. A thief (steal.cpp) stores `lost`, makes every core fence (membarrier), then looks at `in`;
-// one of the two sees the other (Dekker with an asymmetric fence). [BRK-1] Nothing inside may throw, run user code or
-// call malloc. Brackets do not nest. The scheduler's own loop (g0) stays inside all the time, so a searching M is never
-// stolen from; it must deny() an asker. grt_switch clears `in` on the far side, through the M in its register.
+// one of the two sees the other (Dekker with an asymmetric fence; sched/protocol.hpp). [BRK-1] Nothing inside may
+// throw, run user code or call malloc. Brackets do not nest. The scheduler's own loop (g0) stays inside all the time,
+// so a searching M is never stolen from; it must deny() an asker. grt_switch clears `in` on the far side, through the M
+// in its register.
 //
 // Parking. The lock under which the waiter was published is released by the switch once the registers are saved; so
 // whoever can take the waiter out of its queue finds a G that may run. If the next goroutine needs a window that is not
@@ -24,6 +25,7 @@
 #include "base/san.hpp"
 #include "base/spin.hpp"
 #include "sched/g.hpp"
+#include "sched/protocol.hpp"
 #include "sched/ring.hpp"
 #include "sched/wheel.hpp"
 #include "stack/windows.hpp"
@@ -55,11 +57,11 @@ struct alignas(128) P {
   wheel timers;
 };
 
-enum class lost_state : std::uint32_t { free, ask, grant, take, gone, poke, announced }; // steal.cpp has the table
+using protocol::hardware, protocol::lost_state;
 enum class keeper_fate : std::uint8_t { keeps, spare, ends }; // what becomes of a keeper once its P is back (pin.cpp)
 
 struct alignas(128) M {
-  std::uint32_t in = 1;
+  std::atomic<std::uint32_t> in{1};
   std::uint32_t nobody = 0; // the lock released by a switch that waits under none
   G* g = nullptr;
   P* p = nullptr;
@@ -120,12 +122,7 @@ GRT_INLINE M* me() noexcept {
 bool enter_slow(M* m) noexcept;
 /// false: the P was given to another M while user code ran here (handoff.cpp). Then the caller is outside; what needs a
 /// P must be done by way of the global queue, or after reacquire().
-[[nodiscard]] GRT_INLINE bool enter(M* m) noexcept {
-  *const_cast<volatile std::uint32_t*>(&m->in) = 1;
-  asm volatile("" ::: "memory"); // [BRK-1] the cheap half: the thief's membarrier is the fence
-  if (GRT_UNLIKELY(m->lost.load(std::memory_order_relaxed) != lost_state::free)) return enter_slow(m);
-  return true;
-}
+[[nodiscard]] GRT_INLINE bool enter(M* m) noexcept { return GRT_LIKELY(protocol::enter<hardware>(m)) || enter_slow(m); }
 /// On a goroutine, holding nothing: stands in the global queue until an M with a P picks it. Returns that M.
 M* reacquire(M* m) noexcept;
 /// Inside, on whatever M that takes.
@@ -133,16 +130,12 @@ M* reacquire(M* m) noexcept;
   while (GRT_UNLIKELY(!enter(m))) m = reacquire(m);
   return m;
 }
-GRT_INLINE void leave(M* m) noexcept {
-  __atomic_store_n(&m->in, 0, __ATOMIC_RELEASE); // [BRK-1] the thief that sees 0 sees what was done inside
-}
+GRT_INLINE void leave(M* m) noexcept { protocol::leave<hardware>(m); }
 
 void wake_watcher() noexcept;
 /// After a push that leaves more than one goroutine waiting here.
 GRT_INLINE void notify() noexcept {
-  std::atomic_signal_fence(std::memory_order_seq_cst); // [WATCH-1] the push before need_watch
-  if (GRT_UNLIKELY(need_watch.load(std::memory_order_relaxed)))
-    wake_watcher(); // [WATCH-1] the sleeper's membarrier is the fence
+  if (GRT_UNLIKELY(protocol::must_wake<hardware>(need_watch))) wake_watcher();
 }
 void inject(G* g) noexcept;        // any thread, not under a park lock
 void inject_inside(G* g) noexcept; // the same for a ring that could not grow

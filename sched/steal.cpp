@@ -1,30 +1,7 @@
-// sched/steal.cpp - how work leaves a P whose owner uses no locks: ask, donate, take.
-//
-//  M::lost    set by     meaning                                    leaves by
-//  free       -          the owner works alone                      thief: -> ask; sysmon: -> poke, take; owner: ->
-//                                                                   announced
-//  ask        thief      m->thief wants work                        owner inside: -> grant, or -> free (deny); thief:
-//  ->
-//                                                                   take
-//  grant      owner      it is pushing into the thief's rings       owner: -> free
-//  take       thief,     the owner may not enter                    who set it: -> free or announced, what it was;
-//             sysmon                                                sysmon: -> gone
-//  poke       sysmon     others have waited long: look around       owner inside: -> free; sysmon: -> take
-//  announced  owner      it is in a call that may block: whoever    owner: -> free; thief, sysmon: -> take
-//                        wants work need not ask
-//  gone       sysmon,    its P is another M's (handoff.cpp)         the M itself, when its goroutine has left it: ->
-//             owner                                                 free
-//
-// Owner: in = 1; compiler barrier; read lost.   Thief: lost = take; membarrier; read in. [BRK-1]
-// One of the two sees the other. in == 0 after the membarrier: the owner is outside and will wait in enter_slow, so its
-// P is the thief's until it stores free. in == 1: the thief gives up; the owner will answer at its next bracket. While
-// a thief waits for a grant it is inside its own bracket, so nobody takes from it; it may be asked and denies.
-// Rejected: two states (an asker that times out while the owner donates loses the work); a shared ring with a CAS per
-// pop (2 ns each, always).
+// sched/steal.cpp - how work leaves a P whose owner uses no locks: ask, donate, take. The states and the argument stand
+// in sched/protocol.hpp; here is whom to ask, and how much to move.
 #include <algorithm>
-#include <sched.h>
 
-#include "base/futex.hpp"
 #include "sched/handoff.hpp"
 #include "sched/hooks.hpp"
 #include "sched/sched.hpp"
@@ -36,11 +13,6 @@ static constexpr std::uint64_t ask_us = 3, age_us = 40, stuck_us = 4;
 static constexpr std::uint32_t donate_max = 128;
 
 namespace {
-void pause(int& i) noexcept {
-  arch::relax();
-  if (++i % 1000 == 0) sched_yield();
-}
-
 std::uint32_t move(ring& from, ring& to, std::uint32_t n) noexcept {
   n = std::min(n, donate_max);
   for (std::uint32_t i = 0; i < n; i++) {
@@ -63,45 +35,22 @@ void turn(P* p) noexcept {
 }
 
 GRT_NOINLINE bool enter_slow(M* m) noexcept {
-  for (int i = 0;;) {
-    *const_cast<volatile std::uint32_t*>(&m->in) = 1;
-    asm volatile("" ::: "memory");
-    lost_state l = m->lost.load(std::memory_order_acquire); // [LOST-1] sees what the thief left in the queues
-    if (l == lost_state::free) return true;
-    if (l == lost_state::gone) {
-      __atomic_store_n(&m->in, 0, __ATOMIC_RELAXED); // nobody looks
-      return false;
-    }
-    if (l == lost_state::poke || l == lost_state::announced) {
-      if (!m->lost.compare_exchange_strong(l, lost_state::free, std::memory_order_acq_rel)) continue; // [LOST-1]
-      if (l == lost_state::poke) turn(m->p);
-      else announced_end();
-      continue;
-    }
-    if (l == lost_state::ask) {
-      if (!m->lost.compare_exchange_strong(l, lost_state::grant, std::memory_order_acq_rel)) continue; // [LOST-1]
-      move(m->p->fresh, m->thief->fresh, m->p->fresh.size() / 2);
-      move(m->p->ready, m->thief->ready, m->p->ready.size() / 2);
-      m->lost.store(lost_state::free, std::memory_order_release); // [LOST-1] the thief sees its rings filled
-      continue;
-    }
-    __atomic_store_n(&m->in, 0, __ATOMIC_RELEASE); // [BRK-1] take: stay out
-    while (m->lost.load(std::memory_order_relaxed) == lost_state::take) pause(i);
-  }
+  return protocol::answer<hardware>(
+      m,
+      [m] {
+        move(m->p->fresh, m->thief->fresh, m->p->fresh.size() / 2);
+        move(m->p->ready, m->thief->ready, m->p->ready.size() / 2);
+      },
+      [m](lost_state l) { l == lost_state::poke ? turn(m->p) : announced_end(); });
 }
 
-void deny(M* m) noexcept {
-  lost_state l = m->lost.load(std::memory_order_relaxed);
-  if (GRT_LIKELY(l == lost_state::free)) return;
-  if (l == lost_state::ask || l == lost_state::poke)
-    m->lost.compare_exchange_strong(l, lost_state::free, std::memory_order_acq_rel); // [LOST-1]
-}
+void deny(M* m) noexcept { protocol::deny<hardware>(m); }
 
 // The owner did not answer: it is in user code, or off its core.
 static bool take(M* m, M* victim, P* vp, lost_state back) noexcept {
   P* p = m->p;
-  membarrier();                                                                 // [BRK-1]
-  if (__atomic_load_n(&victim->in, __ATOMIC_ACQUIRE) == 0 && victim->p == vp) { // [BRK-1]
+  bool mine = protocol::shut_out<hardware>(victim) && victim->p == vp;
+  if (mine) {
     std::uint32_t n = move(vp->fresh, p->fresh, (vp->fresh.size() + 1) / 2);
     n += move(vp->ready, p->ready, (vp->ready.size() + 1) / 2);
     if (!n && vp->next) {
@@ -109,47 +58,30 @@ static bool take(M* m, M* victim, P* vp, lost_state back) noexcept {
       vp->next = nullptr;
     }
   }
-  victim->lost.store(back, std::memory_order_release); // [LOST-1]
+  protocol::let_go<hardware>(victim, mine, back);
   return surplus(p) > 0;
-}
-
-static bool count_steal(M* m, P* from, bool got) noexcept {
-  if (got) {
-    m->steals++;
-    m->stolen += surplus(m->p);
-    record(m, trace::kind::steal, 0, from->id, surplus(m->p));
-  }
-  return got;
 }
 
 static bool steal(M* m, P* vp) noexcept {
   M* victim = vp->m.load(std::memory_order_acquire); // [LEND-2]
   if (!victim || victim == m) return false;
-  lost_state was = victim->lost.load(std::memory_order_relaxed);
-  if (was != lost_state::free && was != lost_state::announced) return false;
-  bool asks = was == lost_state::free;
-  {
-    if (!steal_pair.try_lock()) return false; // `thief` and `lost` change together
-    if (asks) victim->thief = m->p;
-    // [LOST-1]
-    bool mine =
-        victim->lost.compare_exchange_strong(was, asks ? lost_state::ask : lost_state::take, std::memory_order_acq_rel);
-    steal_pair.unlock();
-    if (!mine) return false;
-  }
-  if (!asks) return count_steal(m, vp, take(m, victim, vp, lost_state::announced));
-  std::uint64_t t0 = arch::cycles(), patience = ask_us * cycles_per_us.load(std::memory_order_relaxed);
-  while (victim->lost.load(std::memory_order_acquire) == lost_state::ask && arch::cycles() - t0 < patience)
-    arch::relax(); // [LOST-1]
-  lost_state l = lost_state::ask;
+  lost_state l = victim->lost.load(std::memory_order_relaxed);
   bool got;
-  if (victim->lost.compare_exchange_strong(l, lost_state::take, std::memory_order_acq_rel)) { // [LOST-1]
-    got = take(m, victim, vp, lost_state::free);
+  if (l == lost_state::announced) {
+    if (!protocol::seize<hardware>(victim, l, steal_pair)) return false;
+    got = take(m, victim, vp, l);
   } else {
-    for (int i = 0; l == lost_state::grant; l = victim->lost.load(std::memory_order_acquire)) pause(i); // [LOST-1]
-    got = surplus(m->p) > 0;
+    if (l != lost_state::free || !protocol::ask<hardware>(victim, m->p, steal_pair)) return false;
+    std::uint64_t t0 = arch::cycles(), patience = ask_us * cycles_per_us.load(std::memory_order_relaxed);
+    bool unanswered = protocol::take<hardware>(victim, [&] { return arch::cycles() - t0 < patience; });
+    got = unanswered ? take(m, victim, vp, lost_state::free) : surplus(m->p) > 0;
   }
-  return count_steal(m, vp, got);
+  if (got) {
+    m->steals++;
+    m->stolen += surplus(m->p);
+    record(m, trace::kind::steal, 0, vp->id, surplus(m->p));
+  }
+  return got;
 }
 
 // Has the goroutine at the front waited age_us, by its owner's own rate of ticks?

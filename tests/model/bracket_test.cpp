@@ -1,0 +1,182 @@
+// tests/model/bracket_test.cpp - ask, donate, take: no item is lost or run twice, and nobody is inside a P with
+// another.
+#include <gtest/gtest.h>
+
+#include "tests/model/faults.hpp"
+
+namespace {
+using namespace model;
+using namespace grt::protocol;
+
+struct M;
+struct P {
+  modelled::plain<unsigned> n;
+  modelled::plain<unsigned> items[2];
+  unsigned id;
+  P(unsigned i, std::vector<unsigned> have) : n(static_cast<unsigned>(have.size())), items{0u, 0u}, id(i) {
+    current->name(n, "P" + std::to_string(i) + ".n");
+    for (unsigned k = 0; k < 2; k++) {
+      current->name(items[k], "P" + std::to_string(i) + "[" + std::to_string(k) + "]");
+      if (k < have.size()) current->begins_as(items[k], have[k]);
+    }
+  }
+  void push(unsigned item) {
+    unsigned at = n;
+    check(at < 2, "a ring overflows");
+    items[at] = item;
+    n = at + 1;
+  }
+  unsigned pop_front() {
+    unsigned item = items[0], rest = n - 1;
+    if (rest) items[0] = items[1];
+    n = rest;
+    return item;
+  }
+};
+// More than one party is told by notes 4 and 5; notes 0 to 3 count how often an item was run.
+void come_in(P& p) { claim(4 + p.id); }
+void go_out(P& p) { drop(4 + p.id); }
+
+void move(P& from, P& to, unsigned many) {
+  for (unsigned i = 0; i < many; i++) to.push(from.pop_front());
+}
+void run_one(P& p) {
+  if (p.n) ran(p.pop_front());
+}
+
+struct M {
+  modelled::atomic<std::uint32_t> in;
+  modelled::atomic<lost_state> lost{lost_state::free};
+  modelled::plain<P*> thief{nullptr};
+  P* p;
+  M(P* of, unsigned inside) : in(inside), p(of) {
+    std::string name = "M" + std::to_string(of->id) + ".";
+    current->name(in, name + "in");
+    current->name(lost, name + "lost");
+    current->name(thief, name + "thief");
+  }
+};
+
+void enter(M& m) {
+  if (!grt::protocol::enter<modelled>(&m))
+    answer<modelled>(
+        &m,
+        [&] {
+          P* to = m.thief;
+          come_in(*to);
+          come_in(*m.p);
+          move(*m.p, *to, m.p->n / 2);
+          go_out(*m.p);
+          go_out(*to);
+        },
+        [](lost_state) {});
+  come_in(*m.p);
+}
+void leave(M& m) {
+  go_out(*m.p);
+  grt::protocol::leave<modelled>(&m);
+}
+
+// m is inside its own bracket, and stays there.
+void steal(M& m, M& victim, modelled::lock& thieves) {
+  go_out(*m.p);
+  bool asked = ask<modelled>(&victim, m.p, thieves);
+  bool unanswered = asked && take<modelled>(&victim, [] { return false; });
+  come_in(*m.p);
+  if (unanswered) {
+    bool mine = shut_out<modelled>(&victim);
+    if (mine) {
+      come_in(*victim.p);
+      move(*victim.p, *m.p, (victim.p->n + 1) / 2);
+      go_out(*victim.p);
+    }
+    let_go<modelled>(&victim, mine);
+  }
+}
+
+struct bracket : world {
+  P p0{0, {0, 1}}, p1{1, {}}, p2{2, {}};
+  M owner{&p0, 0}, m1{&p1, 1}, m2{&p2, 1};
+  modelled::lock thieves;
+  using world::world;
+  std::string at_rest() override {
+    unsigned runs[2] = {note(0), note(1)};
+    for (P* p : {&p0, &p1, &p2})
+      for (unsigned i = 0; i < value(p->n); i++) runs[value(p->items[i])]++;
+    for (unsigned i = 0; i < 2; i++)
+      if (runs[i] != 1) return "item " + std::to_string(i) + (runs[i] ? " is there twice" : " is lost");
+    for (M* m : {&owner, &m1, &m2})
+      if (value(m->lost) != lost_state::free) return "somebody is still waited for";
+    return "";
+  }
+};
+
+// The owner works through its queue while a thief comes once.
+struct one_thief : bracket {
+  using bracket::bracket;
+  void program(unsigned t) override {
+    if (t == 0) {
+      for (int i = 0; i < 2; i++) {
+        enter(owner);
+        run_one(p0);
+        leave(owner);
+      }
+    } else {
+      come_in(p1);
+      steal(m1, owner, thieves);
+      run_one(p1);
+      go_out(p1);
+    }
+  }
+};
+// The same with two, each of which may find the other's traces.
+struct two_thieves : bracket {
+  two_thieves(memory m, site without) : bracket(m, without) { n_threads_ = 3; }
+  void program(unsigned t) override {
+    if (t == 0) {
+      enter(owner);
+      run_one(p0);
+      leave(owner);
+    } else {
+      P& p = t == 1 ? p1 : p2;
+      come_in(p);
+      steal(t == 1 ? m1 : m2, owner, thieves);
+      go_out(p);
+    }
+  }
+};
+// An owner that searches, always inside, denies.
+struct searching : bracket {
+  using bracket::bracket;
+  void program(unsigned t) override {
+    if (t == 0) {
+      enter(owner);
+      run_one(p0);
+      deny<modelled>(&owner);
+      run_one(p0);
+      leave(owner);
+    } else {
+      come_in(p1);
+      steal(m1, owner, thieves);
+      go_out(p1);
+      deny<modelled>(&m1);
+    }
+  }
+};
+
+TEST(Bracket, OneThief_Holds) { expect_holds<one_thief>("one thief", 100); }
+TEST(Bracket, TwoThieves_Holds) { expect_holds<two_thieves>("two thieves", 100); }
+TEST(Bracket, Searching_Holds) { expect_holds<searching>("searching", 100); }
+
+struct BracketWithout : testing::TestWithParam<fault> {};
+TEST_P(BracketWithout, Fails) { expect_fails<one_thief, searching, two_thieves>(GetParam()); }
+INSTANTIATE_TEST_SUITE_P(One, BracketWithout,
+                         testing::ValuesIn(faults({site::enter_fence, site::answer_fence, site::take_fence},
+                                                  {site::enter_fence, site::enter_order, site::leave_in,
+                                                   site::answer_fence, site::answer_grant, site::answer_done,
+                                                   site::answer_out, site::ask_look, site::ask, site::take,
+                                                   site::take_fence, site::take_in, site::take_publish,
+                                                   site::grant_wait, site::spin_lock, site::spin_unlock},
+                                                  {site::enter_lost, site::answer_lost, site::take_done})),
+                         fault_name);
+} // namespace
