@@ -58,6 +58,11 @@ static GRT_NOINLINE void set_attr(G* g, const attr& a) {
     ext->pins = 1;
     g->pinned = true;
   }
+  if (a.fp_env) {
+    ext->fp_own = true;
+    ext->fp = arch::fp_save();
+    hooks.fetch_or(hook_fp, std::memory_order_relaxed); // whoever runs it has got it through a queue, so sees this
+  }
   g->ext = ext.release();
 }
 

@@ -136,11 +136,13 @@ bool pin() {
     throw;
   }
   g->pinned = true;
+  fp_leave(g);
   m = me();
   enter(m);
   m->lend = g; // its g0 lends the processor as soon as our registers are saved
   record(m, trace::kind::yield, g->id);
   switch_to(m, g, m->g0p, no_lock(m));
+  fp_arrive(g);
   return true;
 }
 
@@ -151,10 +153,12 @@ void unpin() {
   g->pinned = false;
   g->ext->keeper = nullptr;
   m->fate = keeper_fate::spare;
+  fp_leave(g);
   enter(m);
   push_ready(m->p, g);
   record(m, trace::kind::yield, g->id);
   switch_to(m, g, m->g0p, no_lock(m));
+  fp_arrive(g);
 }
 } // namespace this_goroutine
 } // namespace grt

@@ -1,6 +1,8 @@
 // sched/sched.cpp - park, ready, yield, and what a new stack runs first.
 #include "sched/sched.hpp"
 
+#include <utility>
+
 #include "base/futex.hpp"
 #include "sched/foreign.hpp"
 #include "sched/hooks.hpp"
@@ -9,11 +11,18 @@ namespace grt {
 
 std::atomic<std::uint32_t> hooks{0};
 global_queue injected;
+arch::fp_env fp_default;
 
 namespace {
 void check_canary(G* g) noexcept {
   if ((hooks.load(std::memory_order_relaxed) & hook_canary) && g->stk && !stack::canary_intact(g->stk))
     fatal("stack overflow found by its canary: raise it with grt::attr::stack_max or GRT_STACK_MAX. goroutine ", g->id);
+}
+
+// What the hooks ask for before a goroutine gives way.
+GRT_NOINLINE void about_to_switch(G* self) noexcept {
+  check_canary(self);
+  fp_leave(self);
 }
 
 // Inside. What runs after the current goroutine gives way.
@@ -82,13 +91,15 @@ void unlock_far_side(spin_lock& l) noexcept { __atomic_store_n(&l.word, 0, __ATO
 GRT_NOINLINE void park(G* self, std::uintptr_t release, wait_reason why) noexcept {
   M* m = me();
   if (GRT_UNLIKELY(!m)) return foreign_park(self, release, why);
-  if (GRT_UNLIKELY(hooks.load(std::memory_order_relaxed))) check_canary(self);
+  std::uint32_t hooked = hooks.load(std::memory_order_relaxed);
+  if (GRT_UNLIKELY(hooked)) about_to_switch(self);
   self->reason = why;
   enter(m);
   G* n = pick_or_g0(m, m->p, self);
   record_switch(m, self, n, trace::kind::park, static_cast<std::uint32_t>(why));
   switch_to(m, self, n, release);
   san::acquire(self);
+  if (GRT_UNLIKELY(hooked & hook_fp)) fp_arrive(self);
 }
 
 GRT_NOINLINE void ready(G* g) noexcept {
@@ -153,7 +164,10 @@ static GRT_NOINLINE void yield_slow(M* m) noexcept {
     return leave(m);
   }
   record_switch(m, s, n, trace::kind::yield);
+  std::uint32_t hooked = hooks.load(std::memory_order_relaxed);
+  if (GRT_UNLIKELY(hooked & hook_fp)) fp_leave(s);
   switch_to(m, s, n, no_lock(m));
+  if (GRT_UNLIKELY(hooked & hook_fp)) fp_arrive(s);
 }
 
 // The common case touches one ring: one goroutine out, one in, so it cannot overflow.
@@ -206,7 +220,66 @@ void grt_commit(std::uintptr_t release) {
   auto* r = reinterpret_cast<commit_record*>(release & ~std::uintptr_t{1});
   r->fn(r);
 }
+}
 
+namespace {
+// The goroutine's destructors that run last, and what few have.
+GRT_NOINLINE void drop_ext(G* g) noexcept {
+  g->ext->values.destroy();
+  if (g->ext->fp_own) arch::fp_load(fp_default);
+  delete std::exchange(g->ext, nullptr);
+}
+
+// The goroutine that runs here has ended. Returns, outside, when `may_stay` and its window has gone to the next one.
+GRT_INLINE void end_goroutine([[maybe_unused]] bool may_stay) noexcept {
+  M* m = me();
+  G* g = m->g;
+  if (GRT_UNLIKELY(hooks.load(std::memory_order_relaxed))) check_canary(g);
+  bool sized = false;
+  if (GRT_UNLIKELY(g->ext != nullptr)) {
+    sized = g->ext->stack_max != 0;
+    drop_ext(g);
+    m = me();
+  }
+  bool pinned = g->pinned;
+  san::release(g); // to the next in this slot: chan and sync, which TSan watches, write into it. It hides a race
+                   // between those two
+  enter(m);
+  P* p = m->p;
+  p->exited.store(p->exited.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  record(m, trace::kind::exit, g->id);
+  char* stk = g->stk;
+  g_free(p, g);
+  G* n = pinned ? nullptr : pick(p);
+  if (GRT_UNLIKELY(pinned)) m->fate = keeper_fate::ends;
+  if (GRT_UNLIKELY(n && n->pinned)) {
+    m->lend = n;
+    n = nullptr;
+  }
+#if !GRT_SANITIZED
+  if (GRT_LIKELY(may_stay && n && !n->sp && !n->stk && !sized)) { // the window goes to the next one without a switch
+    n->stk = stk;
+    m->g = n;
+    record(m, trace::kind::run, n->id);
+    return leave(m);
+  }
+#endif
+  if (!n) n = m->g0p;
+  else record(m, trace::kind::run, n->id);
+  // Still standing on it. The cache is this P's alone and the switch comes before the next get - unless n is fresh:
+  // then its window must be another one, so ours goes in after.
+  if (sized || (!n->sp && n != m->g0p)) m->late = {stk, sized};
+  else stack::put(p->stacks, stk);
+  if (m->late.top && !n->sp) {
+    push_ready(p, n);
+    n = m->g0p; // g0 puts the window away
+  }
+  switch_to(m, &m->dead, n, no_lock(m));
+  __builtin_unreachable();
+}
+} // namespace
+
+extern "C" {
 void grt_gmain(std::uintptr_t release) {
   if (release & 1) grt_commit(release);
   else __atomic_store_n(reinterpret_cast<std::uint32_t*>(release), 0, __ATOMIC_RELEASE); // [SPIN-1]
@@ -216,54 +289,16 @@ void grt_gmain(std::uintptr_t release) {
   M* m = me();
   leave(m);
   for (;;) {
-    G* g = m->g;
+    G* g = me()->g;
     san::acquire(g);
+    if (GRT_UNLIKELY(hooks.load(std::memory_order_relaxed) & hook_fp)) fp_arrive(g);
     g->run(g->closure);
-    m = me();
-    g = m->g;
-    if (GRT_UNLIKELY(hooks.load(std::memory_order_relaxed))) check_canary(g);
-    bool sized = false, pinned = g->pinned;
-    if (GRT_UNLIKELY(g->ext != nullptr)) {
-      sized = g->ext->stack_max != 0;
-      delete g->ext;
-      g->ext = nullptr;
-      m = me();
-    }
-    san::release(g); // to the next in this slot: chan and sync, which TSan watches, write into it. It hides a race
-                     // between those two
-    enter(m);
-    P* p = m->p;
-    p->exited.store(p->exited.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-    record(m, trace::kind::exit, g->id);
-    char* stk = g->stk;
-    g_free(p, g);
-    G* n = pinned ? nullptr : pick(p);
-    if (GRT_UNLIKELY(pinned)) m->fate = keeper_fate::ends;
-    if (GRT_UNLIKELY(n && n->pinned)) {
-      m->lend = n;
-      n = nullptr;
-    }
-#if !GRT_SANITIZED
-    if (GRT_LIKELY(n && !n->sp && !n->stk && !sized)) { // the window goes to the next one without a switch
-      n->stk = stk;
-      m->g = n;
-      record(m, trace::kind::run, n->id);
-      leave(m);
-      continue;
-    }
-#endif
-    if (!n) n = m->g0p;
-    else record(m, trace::kind::run, n->id);
-    // Still standing on it. The cache is this P's alone and the switch comes before the next get - unless n is fresh:
-    // then its window must be another one, so ours goes in after.
-    if (sized || (!n->sp && n != m->g0p)) m->late = {stk, sized};
-    else stack::put(p->stacks, stk);
-    if (m->late.top && !n->sp) {
-      push_ready(p, n);
-      n = m->g0p; // g0 puts the window away
-    }
-    switch_to(m, &m->dead, n, no_lock(m));
-    __builtin_unreachable();
+    end_goroutine(true);
   }
+}
+
+GRT_NOINLINE void grt_end() {
+  end_goroutine(false);
+  __builtin_unreachable();
 }
 }

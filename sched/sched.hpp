@@ -209,8 +209,22 @@ std::uint64_t now_ns() noexcept; // CLOCK_MONOTONIC
 /// it sleeps for.
 void timer_added(std::uint64_t when_ns) noexcept;
 bool timer_cancel(timer_node* n) noexcept; // synchronous: n's fire is not running on return. true: it was armed
-void start_runtime();                      // idempotent, thread-safe; throws std::system_error
-void mloop(M* m) noexcept;                 // g0, never returns
+void report_begin(const G* g, const char* what) noexcept; // "grt: fatal: goroutine 7 [name]: what" (exit.cpp)
+[[noreturn]] void report_end(const G* g) noexcept;        // its stack, where it was created; aborts
+void terminated(M* m) noexcept;                           // std::terminate was called: reports if grt::exit() is why
+extern arch::fp_env fp_default; // the process's when the runtime started; every thread of the runtime begins with it
+/// attr::fp_env, around every switch: its goroutine takes its environment along and leaves the default one behind.
+/// Asked only under hook_fp, which is set before the first such goroutine can run.
+GRT_INLINE void fp_leave(G* g) noexcept {
+  if (!g->ext || !g->ext->fp_own) return;
+  g->ext->fp = arch::fp_save();
+  arch::fp_load(fp_default);
+}
+GRT_INLINE void fp_arrive(const G* g) noexcept {
+  if (g->ext && g->ext->fp_own) arch::fp_load(g->ext->fp);
+}
+void start_runtime();      // idempotent, thread-safe; throws std::system_error
+void mloop(M* m) noexcept; // g0, never returns
 
 // g0 only, inside (idle.cpp, steal.cpp)
 G* search(M* m) noexcept;
