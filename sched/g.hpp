@@ -66,7 +66,7 @@ struct alignas(64) G {
   g_kind kind;         // immutable while alive
   wait_reason reason;  // owner, cleared by ready(); for people only
   bool pinned;         // owner: itself. stale: cannot be, it is read by whoever readies it, under that wait's lock
-  std::uint8_t unused;
+  std::uint8_t last;   // the M it ran on last, modulo 256; g0. Only for GRT_DEBUG=migrate
   std::uint32_t birth; // goroutine: P's tick when spawned. foreign: futex word, 1 while blocked
   // line 1
   exception_state eh;

@@ -116,7 +116,7 @@ void spawn_commit(void* closure) noexcept {
   P* p = m->p;
   g->birth = p->tick;
   p->spawned.store(p->spawned.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-  if (GRT_UNLIKELY(!p->fresh.push(g))) inject_inside(g);
+  if (GRT_UNLIKELY(migrating() || !p->fresh.push(g))) inject_inside(g);
   notify();
   leave(m);
 }

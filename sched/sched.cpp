@@ -1,6 +1,7 @@
 // sched/sched.cpp - park, ready, yield, and what a new stack runs first.
 #include "sched/sched.hpp"
 
+#include <sched.h>
 #include <utility>
 
 #include "base/futex.hpp"
@@ -108,7 +109,7 @@ GRT_NOINLINE void ready(G* g) noexcept {
   g->reason = wait_reason::none;
   M* m = me();
   record(m, trace::kind::ready, g->id, m ? m->g->id : 0);
-  if (GRT_UNLIKELY(!m)) return inject(g);
+  if (GRT_UNLIKELY(!m || migrating())) return inject(g);
   enter(m);
   put_next(m->p, g);
   leave(m);
@@ -120,19 +121,23 @@ void ready_tail(G* g) noexcept {
   g->reason = wait_reason::none;
   M* m = me();
   record(m, trace::kind::ready, g->id, m ? m->g->id : 0);
-  if (GRT_UNLIKELY(!m)) return inject(g);
+  if (GRT_UNLIKELY(!m || migrating())) return inject(g);
   enter(m);
   push_ready(m->p, g);
   notify();
   leave(m);
 }
 
-void inject_inside(G* g) noexcept {
+static void append(G* g) noexcept { // injected.lock held
   g->link = nullptr;
-  spin_guard hold(injected.lock);
   *injected.tail = g;
   injected.tail = &g->link;
   injected.n.fetch_add(1, std::memory_order_relaxed);
+}
+
+void inject_inside(G* g) noexcept {
+  spin_guard hold(injected.lock);
+  append(g);
 }
 
 void inject(G* g) noexcept {
@@ -140,21 +145,54 @@ void inject(G* g) noexcept {
   notify();
 }
 
-G* global_pop() noexcept {
+// Under GRT_DEBUG=migrate: the first that ran elsewhere last time. If the front is none, others get 10 ms to come and
+// take it; they may all be busy.
+static G** first_to_move(M* m) noexcept {
+  auto moves = [m](G* g) { return !g->sp || g->pinned || g->last != static_cast<std::uint8_t>(m->id); };
+  G** at = &injected.head;
+  if (moves(*at) || n_procs.load(std::memory_order_relaxed) < 2) return m->refused = 0, at;
+  std::uint64_t now = arch::cycles(), patience = 10000 * cycles_per_us.load(std::memory_order_relaxed);
+  if (!m->refused) m->refused = now;
+  if (now - m->refused > patience) return m->refused = 0, at;
+  for (int i = 0; *at && i < 64; at = &(*at)->link, i++)
+    if (moves(*at)) return at;
+  return nullptr;
+}
+
+G* global_pop(M* m) noexcept {
   if (!injected.n.load(std::memory_order_relaxed)) return nullptr;
-  spin_guard hold(injected.lock);
-  G* g = injected.head;
-  if (g) {
-    injected.head = g->link;
-    if (!injected.head) injected.tail = &injected.head;
-    injected.n.fetch_sub(1, std::memory_order_relaxed);
+  {
+    spin_guard hold(injected.lock);
+    G** at = migrating() && injected.head ? first_to_move(m) : &injected.head;
+    if (G* g = at ? *at : nullptr) {
+      *at = g->link;
+      if (!*at) injected.tail = at;
+      injected.n.fetch_sub(1, std::memory_order_relaxed);
+      return g;
+    }
+    if (at) return nullptr;
   }
-  return g;
+  notify(); // the others may be asleep
+  sched_yield();
+  return nullptr;
+}
+
+// Inside. Nobody may take it before its registers are saved, so the switch releases the queue's lock.
+static void yield_migrating(M* m, G* s) noexcept {
+  record_switch(m, s, m->g0p, trace::kind::yield);
+  fp_leave(s);
+  m->p->tick++;
+  injected.lock.lock();
+  append(s);
+  switch_to(m, s, m->g0p, release_of(&injected.lock));
+  fp_arrive(s);
 }
 
 static GRT_NOINLINE void yield_slow(M* m) noexcept {
   P* p = m->p;
   G* s = m->g;
+  std::uint32_t hooked = hooks.load(std::memory_order_relaxed);
+  if (GRT_UNLIKELY(hooked & hook_migrate)) return yield_migrating(m, s);
   push_ready(p, s);
   G* n = pick_or_g0(m, p, s);
   if (n == s) { // alone: polling hides that this P is idle, so look for work now and then
@@ -164,7 +202,6 @@ static GRT_NOINLINE void yield_slow(M* m) noexcept {
     return leave(m);
   }
   record_switch(m, s, n, trace::kind::yield);
-  std::uint32_t hooked = hooks.load(std::memory_order_relaxed);
   if (GRT_UNLIKELY(hooked & hook_fp)) fp_leave(s);
   switch_to(m, s, n, no_lock(m));
   if (GRT_UNLIKELY(hooked & hook_fp)) fp_arrive(s);

@@ -79,8 +79,9 @@ struct alignas(128) M {
   sighting* seen = nullptr;                         // procs_max of them, made with the M
   void* maker_fiber = nullptr;                      // TSan: in whose name fibers are made
   void* dead_fiber = nullptr;                       // TSan: destroyed by the next switch
-  G* lend = nullptr;   // a pinned goroutine for g0 to run on its keeper; keeper: the goroutine of this turn
-  M* lender = nullptr; // keeper: whose P it holds
+  G* lend = nullptr;         // a pinned goroutine for g0 to run on its keeper; keeper: the goroutine of this turn
+  std::uint64_t refused = 0; // GRT_DEBUG=migrate: since when it leaves all that waits to the others, in cycles; 0: no
+  M* lender = nullptr;       // keeper: whose P it holds
   keeper_fate fate{};
   std::atomic<std::uint32_t> vacant{1}; // [LEND-3] keeper: nobody's P is on it
   std::atomic<std::uint32_t> turn{0};   // [LEND-1] futex word of lender and keeper
@@ -231,7 +232,7 @@ G* search(M* m) noexcept;
 bool hunt(M* m) noexcept;
 bool stealable(M* m, P* p) noexcept;
 void deny(M* m) noexcept;
-G* global_pop() noexcept;
+G* global_pop(M* m) noexcept;
 extern std::atomic<std::uint64_t> cycles_per_us;
 
 } // namespace grt

@@ -314,6 +314,7 @@ GRT_NOINLINE void mloop(M* m) noexcept {
       lend(m, g);
       continue;
     }
+    g->last = static_cast<std::uint8_t>(m->id);
     record(m, trace::kind::run, g->id);
     switch_to(m, &m->g0, g, no_lock(m));
     back_on_g0(m);

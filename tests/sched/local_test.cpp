@@ -66,7 +66,7 @@ TEST_F(Local, MadeAtFirstUse_ByTheFactory_DestroyedAtTheEnd_NewestFirst) {
 
 TEST_F(Local, DestructorsMayUseOthers_AndWait_RoundsAreBounded) {
   static std::atomic<int> made, gone;
-  static void* kept[16];
+  static std::atomic<void*> kept[16];
   made = gone = 0;
   struct again {
     local<again>* l = nullptr;
