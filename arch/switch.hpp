@@ -25,4 +25,6 @@ char* grt_bind(grt::P* p, grt::G* to);
 void grt_commit(std::uintptr_t release);
 /// First function on a new stack; must do the release itself. Never returns.
 [[noreturn]] void grt_gmain(std::uintptr_t release);
+/// Ends the goroutine that runs here from whatever depth of its stack, without returning through it.
+[[noreturn]] void grt_end();
 }

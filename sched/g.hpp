@@ -18,11 +18,14 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 
 #include <grt/detail/waiter.hpp>
 #include <grt/trace.hpp>
 
+#include "arch/fp.hpp"
 #include "arch/offsets.h"
+#include "sched/locals.hpp"
 
 namespace grt {
 
@@ -44,8 +47,13 @@ struct g_ext {
   std::size_t stack_max = 0; // not 0: the window is of this class and goes back to it
   M* keeper = nullptr;       // pinned: the M it runs on
   unsigned pins = 0;
-  int tid = 0;               // foreign: its thread
-  G* next_foreign = nullptr; // foreign: the list of them (foreign.cpp)
+  bool fp_own = false; // attr::fp_env: fp is its environment while it does not run
+  arch::fp_env fp{};
+  locals values;              // owner: itself
+  std::exception_ptr exiting; // set by exit(); what is caught on the way
+  void* caught = nullptr;     // what was being handled when exit() was called
+  int tid = 0;                // foreign: its thread
+  G* next_foreign = nullptr;  // foreign: the list of them (foreign.cpp)
 };
 
 struct alignas(64) G {
@@ -58,7 +66,7 @@ struct alignas(64) G {
   g_kind kind;         // immutable while alive
   wait_reason reason;  // owner, cleared by ready(); for people only
   bool pinned;         // owner: itself. stale: cannot be, it is read by whoever readies it, under that wait's lock
-  std::uint8_t unused;
+  std::uint8_t last;   // the M it ran on last, modulo 256; g0. Only for GRT_DEBUG=migrate
   std::uint32_t birth; // goroutine: P's tick when spawned. foreign: futex word, 1 while blocked
   // line 1
   exception_state eh;

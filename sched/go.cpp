@@ -58,6 +58,11 @@ static GRT_NOINLINE void set_attr(G* g, const attr& a) {
     ext->pins = 1;
     g->pinned = true;
   }
+  if (a.fp_env) {
+    ext->fp_own = true;
+    ext->fp = arch::fp_save();
+    hooks.fetch_or(hook_fp, std::memory_order_relaxed); // whoever runs it has got it through a queue, so sees this
+  }
   g->ext = ext.release();
 }
 
@@ -111,7 +116,7 @@ void spawn_commit(void* closure) noexcept {
   P* p = m->p;
   g->birth = p->tick;
   p->spawned.store(p->spawned.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-  if (GRT_UNLIKELY(!p->fresh.push(g))) inject_inside(g);
+  if (GRT_UNLIKELY(migrating() || !p->fresh.push(g))) inject_inside(g);
   notify();
   leave(m);
 }

@@ -225,8 +225,11 @@ M* reacquire(M* m) noexcept {
   r.fn = [](commit_record* c) { inject(static_cast<requeue*>(c)->g); };
   san::release(g);
   record(m, trace::kind::yield, g->id);
+  bool fp = hooks.load(std::memory_order_relaxed) & hook_fp;
+  if (GRT_UNLIKELY(fp)) fp_leave(g);
   switch_to(m, g, m->g0p, commit_of(&r));
   san::acquire(g);
+  if (GRT_UNLIKELY(fp)) fp_arrive(g);
   return me();
 }
 

@@ -1,5 +1,5 @@
-// sched/hooks.hpp - one word that says whether anybody watches: the event record, canaries. All zero in the common
-// case.
+// sched/hooks.hpp - one word that says whether anything unusual is asked of a switch: the event record, canaries,
+// floating-point environments, GRT_DEBUG=migrate. All zero in the common case.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -11,9 +11,15 @@
 namespace grt {
 
 struct M;
-inline constexpr std::uint32_t hook_trace = 1, hook_canary = 2, hook_valgrind = 4;
+inline constexpr std::uint32_t hook_trace = 1, hook_canary = 2, hook_valgrind = 4, hook_fp = 8, hook_migrate = 16;
 extern std::atomic<std::uint32_t> hooks;
+/// GRT_DEBUG=migrate: whatever becomes runnable goes to the global queue, and search() prefers what ran on another M
+/// last. So the rings stay empty, pick() finds nothing, and every switch goes through g0.
+GRT_INLINE bool migrating() noexcept { return GRT_UNLIKELY(hooks.load(std::memory_order_relaxed) & hook_migrate); }
 void record_slow(M* m, trace::kind what, std::uint64_t g, std::uint64_t other, std::uint32_t arg) noexcept;
+
+extern std::uint64_t
+    stall_ns; // GRT_DEBUG=stall=100ms: a processor that has not switched for so long is reported; 0: off
 
 /// m may be null: a foreign thread.
 GRT_INLINE void record(M* m, trace::kind what, std::uint64_t g, std::uint64_t other = 0,

@@ -176,11 +176,11 @@ G* search(M* m) noexcept {
     if (GRT_UNLIKELY(stack::guards() == stack::guard_kind::canary) &&
         !(hooks.load(std::memory_order_relaxed) & hook_canary))
       hooks.fetch_or(hook_canary, std::memory_order_relaxed); // since a window ago
-    G* g = (p->tick & 63) == 0 ? global_pop() : nullptr;
+    G* g = (p->tick & 63) == 0 ? global_pop(m) : nullptr;
     if (g) p->tick++;
     else if (!(g = pick(p)))
       g = (p->tick & 63) == 0 ? pick(p) : nullptr; // the 64th tick means look around; that was done
-    if (!g) g = global_pop();
+    if (!g) g = global_pop(m);
     if (g) {
       std::uint64_t now = arch::cycles();
       if (p->tick != p->tick0) p->average = static_cast<std::uint32_t>((now - p->cycles0) / (p->tick - p->tick0));

@@ -128,9 +128,11 @@ bool pin() {
   }
   m = enter_here(me());
   g->pinned = true; // not before: it would be picked for its keeper, which holds no part of it yet
-  m->lend = g;      // its g0 lends the processor as soon as our registers are saved
+  fp_leave(g);
+  m->lend = g; // its g0 lends the processor as soon as our registers are saved
   record(m, trace::kind::yield, g->id);
   switch_to(m, g, m->g0p, no_lock(m));
+  fp_arrive(g);
   return true;
 }
 
@@ -142,9 +144,11 @@ void unpin() {
   g->pinned = false;
   g->ext->keeper = nullptr;
   m->fate = keeper_fate::spare;
+  fp_leave(g);
   push_ready(m->p, g);
   record(m, trace::kind::yield, g->id);
   switch_to(m, g, m->g0p, no_lock(m));
+  fp_arrive(g);
 }
 } // namespace this_goroutine
 } // namespace grt

@@ -10,7 +10,7 @@ void keeper_drop(M* m) noexcept; // one whose goroutine was never started
 void lend(M* m, G* g) noexcept;  // g0, inside: g runs on its keeper with m's P until it parks, yields or ends
 
 // start.cpp
-M* m_make(unsigned id);                                     // throws std::system_error
+M* m_make(unsigned id); // procs_max: the next number from there on; throws std::system_error
 int thread_start(void* (*main)(void*), void* arg) noexcept; // detached, signals blocked; an errno value
 void thread_enter(M* m) noexcept;                           // what every thread of the runtime does first
 void thread_leave() noexcept;                               // and last

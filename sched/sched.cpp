@@ -1,6 +1,9 @@
 // sched/sched.cpp - park, ready, yield, and what a new stack runs first.
 #include "sched/sched.hpp"
 
+#include <sched.h>
+#include <utility>
+
 #include "base/futex.hpp"
 #include "sched/foreign.hpp"
 #include "sched/handoff.hpp"
@@ -10,11 +13,18 @@ namespace grt {
 
 std::atomic<std::uint32_t> hooks{0};
 global_queue injected;
+arch::fp_env fp_default;
 
 namespace {
 void check_canary(G* g) noexcept {
   if ((hooks.load(std::memory_order_relaxed) & hook_canary) && g->stk && !stack::canary_intact(g->stk))
     fatal("stack overflow found by its canary: raise it with grt::attr::stack_max or GRT_STACK_MAX. goroutine ", g->id);
+}
+
+// What the hooks ask for before a goroutine gives way.
+GRT_NOINLINE void about_to_switch(G* self) noexcept {
+  check_canary(self);
+  fp_leave(self);
 }
 
 // Inside. What runs after the current goroutine gives way.
@@ -83,17 +93,19 @@ void unlock_far_side(spin_lock& l) noexcept { __atomic_store_n(&l.word, 0, __ATO
 GRT_NOINLINE void park(G* self, std::uintptr_t release, wait_reason why) noexcept {
   M* m = me();
   if (GRT_UNLIKELY(!m)) return foreign_park(self, release, why);
-  if (GRT_UNLIKELY(hooks.load(std::memory_order_relaxed))) check_canary(self);
+  std::uint32_t hooked = hooks.load(std::memory_order_relaxed);
+  if (GRT_UNLIKELY(hooked)) about_to_switch(self);
   self->reason = why;
   if (GRT_UNLIKELY(!enter(m))) { // without a P: this M rests as soon as our registers are saved
     record(m, trace::kind::park, self->id, 0, static_cast<std::uint32_t>(why));
     switch_to(m, self, m->g0p, release);
-    return san::acquire(self);
+  } else {
+    G* n = pick_or_g0(m, m->p, self);
+    record_switch(m, self, n, trace::kind::park, static_cast<std::uint32_t>(why));
+    switch_to(m, self, n, release);
   }
-  G* n = pick_or_g0(m, m->p, self);
-  record_switch(m, self, n, trace::kind::park, static_cast<std::uint32_t>(why));
-  switch_to(m, self, n, release);
   san::acquire(self);
+  if (GRT_UNLIKELY(hooked & hook_fp)) fp_arrive(self);
 }
 
 static GRT_NOINLINE void ready_adrift(M* m, G* g) noexcept {
@@ -107,7 +119,7 @@ GRT_NOINLINE void ready(G* g) noexcept {
   g->reason = wait_reason::none;
   M* m = me();
   record(m, trace::kind::ready, g->id, m ? m->g->id : 0);
-  if (GRT_UNLIKELY(!m)) return inject(g);
+  if (GRT_UNLIKELY(!m || migrating())) return inject(g);
   if (GRT_UNLIKELY(!enter(m))) return ready_adrift(m, g);
   put_next(m->p, g);
   leave(m);
@@ -119,19 +131,23 @@ void ready_tail(G* g) noexcept {
   g->reason = wait_reason::none;
   M* m = me();
   record(m, trace::kind::ready, g->id, m ? m->g->id : 0);
-  if (GRT_UNLIKELY(!m)) return inject(g);
+  if (GRT_UNLIKELY(!m || migrating())) return inject(g);
   if (GRT_UNLIKELY(!enter(m))) return ready_adrift(m, g);
   push_ready(m->p, g);
   notify();
   leave(m);
 }
 
-void inject_inside(G* g) noexcept {
+static void append(G* g) noexcept { // injected.lock held
   g->link = nullptr;
-  spin_guard hold(injected.lock);
   *injected.tail = g;
   injected.tail = &g->link;
   injected.n.fetch_add(1, std::memory_order_relaxed);
+}
+
+void inject_inside(G* g) noexcept {
+  spin_guard hold(injected.lock);
+  append(g);
 }
 
 void inject(G* g) noexcept {
@@ -139,21 +155,54 @@ void inject(G* g) noexcept {
   notify();
 }
 
-G* global_pop() noexcept {
+// Under GRT_DEBUG=migrate: the first that ran elsewhere last time. If the front is none, others get 10 ms to come and
+// take it; they may all be busy.
+static G** first_to_move(M* m) noexcept {
+  auto moves = [m](G* g) { return !g->sp || g->pinned || g->last != static_cast<std::uint8_t>(m->id); };
+  G** at = &injected.head;
+  if (moves(*at) || n_procs.load(std::memory_order_relaxed) < 2) return m->refused = 0, at;
+  std::uint64_t now = arch::cycles(), patience = 10000 * cycles_per_us.load(std::memory_order_relaxed);
+  if (!m->refused) m->refused = now;
+  if (now - m->refused > patience) return m->refused = 0, at;
+  for (int i = 0; *at && i < 64; at = &(*at)->link, i++)
+    if (moves(*at)) return at;
+  return nullptr;
+}
+
+G* global_pop(M* m) noexcept {
   if (!injected.n.load(std::memory_order_relaxed)) return nullptr;
-  spin_guard hold(injected.lock);
-  G* g = injected.head;
-  if (g) {
-    injected.head = g->link;
-    if (!injected.head) injected.tail = &injected.head;
-    injected.n.fetch_sub(1, std::memory_order_relaxed);
+  {
+    spin_guard hold(injected.lock);
+    G** at = migrating() && injected.head ? first_to_move(m) : &injected.head;
+    if (G* g = at ? *at : nullptr) {
+      *at = g->link;
+      if (!*at) injected.tail = at;
+      injected.n.fetch_sub(1, std::memory_order_relaxed);
+      return g;
+    }
+    if (at) return nullptr;
   }
-  return g;
+  notify(); // the others may be asleep
+  sched_yield();
+  return nullptr;
+}
+
+// Inside. Nobody may take it before its registers are saved, so the switch releases the queue's lock.
+static void yield_migrating(M* m, G* s) noexcept {
+  record_switch(m, s, m->g0p, trace::kind::yield);
+  fp_leave(s);
+  m->p->tick++;
+  injected.lock.lock();
+  append(s);
+  switch_to(m, s, m->g0p, release_of(&injected.lock));
+  fp_arrive(s);
 }
 
 static GRT_NOINLINE void yield_slow(M* m) noexcept {
   P* p = m->p;
   G* s = m->g;
+  std::uint32_t hooked = hooks.load(std::memory_order_relaxed);
+  if (GRT_UNLIKELY(hooked & hook_migrate)) return yield_migrating(m, s);
   push_ready(p, s);
   G* n = pick_or_g0(m, p, s);
   if (n == s) { // alone: polling hides that this P is idle, so look for work now and then
@@ -163,7 +212,9 @@ static GRT_NOINLINE void yield_slow(M* m) noexcept {
     return leave(m);
   }
   record_switch(m, s, n, trace::kind::yield);
+  if (GRT_UNLIKELY(hooked & hook_fp)) fp_leave(s);
   switch_to(m, s, n, no_lock(m));
+  if (GRT_UNLIKELY(hooked & hook_fp)) fp_arrive(s);
 }
 
 // The common case touches one ring: one goroutine out, one in, so it cannot overflow.
@@ -216,7 +267,64 @@ void grt_commit(std::uintptr_t release) {
   auto* r = reinterpret_cast<commit_record*>(release & ~std::uintptr_t{1});
   r->fn(r);
 }
+}
 
+namespace {
+// The goroutine's destructors that run last.
+GRT_NOINLINE void last_words(G* g) noexcept {
+  g->ext->values.destroy();
+  if (g->ext->fp_own) arch::fp_load(fp_default);
+}
+
+// The goroutine that runs here has ended. Returns, outside, when `may_stay` and its window has gone to the next one.
+GRT_INLINE void end_goroutine([[maybe_unused]] bool may_stay) noexcept {
+  M* m = me();
+  G* g = m->g;
+  if (GRT_UNLIKELY(hooks.load(std::memory_order_relaxed))) check_canary(g);
+  if (GRT_UNLIKELY(g->ext != nullptr)) {
+    last_words(g);
+    m = me();
+  }
+  m = enter_here(m); // an end needs a P: its caches take back what the goroutine had
+  P* p = m->p;
+  g_ext* ext = g->ext; // g0 deletes it, outside the bracket
+  bool sized = ext && ext->stack_max, pinned = g->pinned;
+  san::release(g); // to the next in this slot: chan and sync, which TSan watches, write into it. It hides a race
+                   // between those two
+  p->exited.store(p->exited.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  record(m, trace::kind::exit, g->id);
+  char* stk = g->stk;
+  g_free(p, g);
+  G* n = pinned || ext ? nullptr : pick(p);
+  if (GRT_UNLIKELY(pinned)) m->fate = keeper_fate::ends;
+  if (GRT_UNLIKELY(n && n->pinned)) {
+    m->lend = n;
+    n = nullptr;
+  }
+#if !GRT_SANITIZED
+  if (GRT_LIKELY(may_stay && n && !n->sp && !n->stk)) { // the window goes to the next one without a switch
+    n->stk = stk;
+    m->g = n;
+    record(m, trace::kind::run, n->id);
+    return leave(m);
+  }
+#endif
+  if (!n) n = m->g0p;
+  else record(m, trace::kind::run, n->id);
+  // Still standing on it. The cache is this P's alone and the switch comes before the next get - unless n is fresh:
+  // then its window must be another one, so ours goes in after.
+  if (ext || (!n->sp && n != m->g0p)) m->late = {stk, sized, ext};
+  else stack::put(p->stacks, stk);
+  if (m->late.top && !n->sp) {
+    push_ready(p, n);
+    n = m->g0p; // g0 puts the window away
+  }
+  switch_to(m, &m->dead, n, no_lock(m));
+  __builtin_unreachable();
+}
+} // namespace
+
+extern "C" {
 void grt_gmain(std::uintptr_t release) {
   if (release & 1) grt_commit(release);
   else __atomic_store_n(reinterpret_cast<std::uint32_t*>(release), 0, __ATOMIC_RELEASE); // [SPIN-1]
@@ -226,50 +334,16 @@ void grt_gmain(std::uintptr_t release) {
   M* m = me();
   leave(m);
   for (;;) {
-    G* g = m->g;
+    G* g = me()->g;
     san::acquire(g);
+    if (GRT_UNLIKELY(hooks.load(std::memory_order_relaxed) & hook_fp)) fp_arrive(g);
     g->run(g->closure);
-    m = me();
-    g = m->g;
-    if (GRT_UNLIKELY(hooks.load(std::memory_order_relaxed))) check_canary(g);
-    m = enter_here(m); // an end needs a P: its caches take back what the goroutine had
-    P* p = m->p;
-    bool sized = false, pinned = g->pinned;
-    g_ext* ext = g->ext;
-    if (GRT_UNLIKELY(ext != nullptr)) sized = ext->stack_max != 0;
-    san::release(g); // to the next in this slot: chan and sync, which TSan watches, write into it. It hides a race
-                     // between those two
-    p->exited.store(p->exited.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-    record(m, trace::kind::exit, g->id);
-    char* stk = g->stk;
-    g_free(p, g);
-    G* n = pinned || ext ? nullptr : pick(p);
-    if (GRT_UNLIKELY(pinned)) m->fate = keeper_fate::ends;
-    if (GRT_UNLIKELY(n && n->pinned)) {
-      m->lend = n;
-      n = nullptr;
-    }
-#if !GRT_SANITIZED
-    if (GRT_LIKELY(n && !n->sp && !n->stk && !sized)) { // the window goes to the next one without a switch
-      n->stk = stk;
-      m->g = n;
-      record(m, trace::kind::run, n->id);
-      leave(m);
-      continue;
-    }
-#endif
-    if (!n) n = m->g0p;
-    else record(m, trace::kind::run, n->id);
-    // Still standing on it. The cache is this P's alone and the switch comes before the next get - unless n is fresh:
-    // then its window must be another one, so ours goes in after.
-    if (ext || (!n->sp && n != m->g0p)) m->late = {stk, sized, ext};
-    else stack::put(p->stacks, stk);
-    if (m->late.top && !n->sp) {
-      push_ready(p, n);
-      n = m->g0p; // g0 puts the window away
-    }
-    switch_to(m, &m->dead, n, no_lock(m));
-    __builtin_unreachable();
+    end_goroutine(true);
   }
+}
+
+GRT_NOINLINE void grt_end() {
+  end_goroutine(false);
+  __builtin_unreachable();
 }
 }

@@ -83,10 +83,11 @@ struct alignas(128) M {
   char *stack_low = nullptr, *stack_high = nullptr; // of g0
   void* maker_fiber = nullptr;                      // TSan: in whose name fibers are made
   void* dead_fiber = nullptr;                       // TSan: destroyed by the next switch
-  G* lend = nullptr;   // a pinned goroutine for g0 to run on its keeper; keeper: the goroutine of this turn
-  M* lender = nullptr; // keeper: whose P it holds
-  bool keeper = false; // immutable
-  int tid = 0;         // 0 while no thread runs here
+  G* lend = nullptr;         // a pinned goroutine for g0 to run on its keeper; keeper: the goroutine of this turn
+  std::uint64_t refused = 0; // GRT_DEBUG=migrate: since when it leaves all that waits to the others, in cycles; 0: no
+  M* lender = nullptr;       // keeper: whose P it holds
+  bool keeper = false;       // immutable
+  int tid = 0;               // 0 while no thread runs here
   M *drift_next = nullptr, **drift_link = nullptr; // handoff.cpp, under its lock: stands in the list of those adrift
   M* rest_next = nullptr;                          // likewise: rests, or has no thread
   std::uint64_t drift_cpu_ns = 0;                  // sysmon: thread clock when it went adrift
@@ -223,8 +224,22 @@ std::uint64_t deadline_in(std::int64_t ns, std::uint64_t& now) noexcept;
 /// it sleeps for.
 void timer_added(std::uint64_t when_ns) noexcept;
 bool timer_cancel(timer_node* n) noexcept; // synchronous: n's fire is not running on return. true: it was armed
-void start_runtime();                      // idempotent, thread-safe; throws std::system_error
-void mloop(M* m) noexcept;                 // g0; returns when the thread is to end
+void report_begin(const G* g, const char* what) noexcept; // "grt: fatal: goroutine 7 [name]: what" (exit.cpp)
+[[noreturn]] void report_end(const G* g) noexcept;        // its stack, where it was created; aborts
+void terminated(M* m) noexcept;                           // std::terminate was called: reports if grt::exit() is why
+extern arch::fp_env fp_default; // the process's when the runtime started; every thread of the runtime begins with it
+/// attr::fp_env, around every switch: its goroutine takes its environment along and leaves the default one behind.
+/// Asked only under hook_fp, which is set before the first such goroutine can run.
+GRT_INLINE void fp_leave(G* g) noexcept {
+  if (!g->ext || !g->ext->fp_own) return;
+  g->ext->fp = arch::fp_save();
+  arch::fp_load(fp_default);
+}
+GRT_INLINE void fp_arrive(const G* g) noexcept {
+  if (g->ext && g->ext->fp_own) arch::fp_load(g->ext->fp);
+}
+void start_runtime();      // idempotent, thread-safe; throws std::system_error
+void mloop(M* m) noexcept; // g0; returns when the thread is to end
 
 // g0 only, inside (idle.cpp, steal.cpp)
 G* search(M* m) noexcept;
@@ -232,7 +247,7 @@ bool hunt(M* m) noexcept;
 bool stealable(M* m, P* p) noexcept;
 void deny(M* m) noexcept;
 extern spin_lock steal_pair; // nobody but the owner leaves `free` or `announced` without it
-G* global_pop() noexcept;
+G* global_pop(M* m) noexcept;
 extern std::atomic<std::uint64_t> cycles_per_us;
 
 } // namespace grt

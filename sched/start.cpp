@@ -1,6 +1,7 @@
 // sched/start.cpp - options, the first start, Ms and Ps, exit.
 #include <grt/runtime.hpp>
 
+#include <charconv>
 #include <climits>
 #include <csignal>
 #include <cstdio>
@@ -11,6 +12,7 @@
 #include <new>
 #include <pthread.h>
 #include <sched.h>
+#include <string_view>
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -35,6 +37,7 @@ namespace grt {
 std::atomic<P*> all_p[procs_max];
 std::atomic<unsigned> n_procs{0}, n_made{0}, threads_max{10000};
 std::atomic<bool> exiting{false};
+std::uint64_t stall_ns;
 
 namespace {
 std::atomic<bool> started{false};
@@ -55,6 +58,29 @@ bool parse_size(const char* s, unsigned long long& out) {
   out = std::strtoull(s, &end, 10);
   unsigned shift = *end == 'K' ? 10 : *end == 'M' ? 20 : *end == 'G' ? 30 : 0;
   return !errno && !end[shift != 0] && out <= ULLONG_MAX >> shift && (out <<= shift, true);
+}
+
+// An unsigned number with us, ms or s.
+bool parse_time(std::string_view s, std::uint64_t& out_ns) {
+  std::uint64_t n = 0, unit = 0;
+  auto [end, error] = std::from_chars(s.data(), s.data() + s.size(), n);
+  std::string_view rest = s.substr(static_cast<std::size_t>(end - s.data()));
+  for (auto [name, ns] : {std::pair{"us", 1000u}, {"ms", 1000000u}, {"s", 1000000000u}})
+    if (rest == name) unit = ns;
+  return error == std::errc() && unit && !__builtin_mul_overflow(n, unit, &out_ns);
+}
+
+// GRT_DEBUG=migrate,stall=100ms
+void read_debug(const char* value) {
+  std::string_view rest = value;
+  for (bool more = !rest.empty(); more;) {
+    std::size_t comma = rest.find(',');
+    std::string_view word = rest.substr(0, comma);
+    if ((more = comma != rest.npos)) rest.remove_prefix(comma + 1);
+    if (word == "migrate") hooks.fetch_or(hook_migrate, std::memory_order_relaxed);
+    else if (!word.starts_with("stall=") || !parse_time(word.substr(6), stall_ns) || !stall_ns)
+      bad_setting("GRT_DEBUG", value, "migrate, stall=TIME with us, ms or s; several with commas between");
+  }
 }
 
 const char* setting(const char* name) { return getauxval(AT_SECURE) ? nullptr : std::getenv(name); }
@@ -89,28 +115,21 @@ void describe(int fd, const char* top) {
 // The stack is intact: nobody catches, so the unwinder's first phase ended at the trampoline and nothing was unwound.
 [[noreturn]] void on_terminate() {
   M* m = me();
-  if (std::type_info* type = m && m->g != m->g0p ? abi::__cxa_current_exception_type() : nullptr) {
-    {
-      text_out t(2);
-      t.str("grt: fatal: goroutine ").dec(m->g->id);
-      if (m->g->ext && m->g->ext->name[0]) t.str(" [").str(m->g->ext->name).str("]");
+  if (m && m->g != m->g0p) {
+    terminated(m);
+    if (std::type_info* type = abi::__cxa_current_exception_type()) {
       int status = 0;
       char* name = abi::__cxa_demangle(type->name(), nullptr, nullptr, &status);
-      t.str(": uncaught ").str(name ? name : type->name());
+      report_begin(m->g, "uncaught ");
+      text_out(2).str(name ? name : type->name());
+      try {
+        throw;
+      } catch (const std::exception& e) {
+        text_out(2).str(": ").str(e.what());
+      } catch (...) {
+      }
+      report_end(m->g);
     }
-    try {
-      throw;
-    } catch (const std::exception& e) {
-      text_out(2).str(": ").str(e.what()).str("\n");
-    } catch (...) {
-      text_out(2).str("\n");
-    }
-    write_backtrace(2);
-    G* g = m->g;
-    if (g->line)
-      text_out(2).str("  created at ").str(static_cast<const char*>(g->site)).str(":").dec(g->line).str("\n");
-    else text_out(2).str("  created at ").hex(reinterpret_cast<std::uintptr_t>(g->site)).str("\n");
-    std::abort();
   }
   if (terminate_before) terminate_before();
   std::abort();
@@ -134,6 +153,7 @@ void thread_leave() noexcept { n_threads.fetch_sub(1, std::memory_order_relaxed)
 void thread_enter(M* m) noexcept {
   grt_tls_m = m;
   m->tid = static_cast<int>(syscall(SYS_gettid));
+  arch::fp_load(fp_default); // not its maker's, who may be a goroutine with one of its own
   m->eh = reinterpret_cast<exception_state*>(
       abi::__cxa_get_globals()); // once per thread, so its const attribute does no harm
   prctl(PR_SET_TIMERSLACK, 1);
@@ -179,6 +199,8 @@ template <class T> T* map_one() {
 } // namespace
 
 M* m_make(unsigned id) {
+  static std::atomic<unsigned> others{procs_max};
+  if (id == procs_max) id = others.fetch_add(1, std::memory_order_relaxed);
   M* m = map_one<M>();
   m->id = id;
   m->g = m->g0p = &m->g0;
@@ -250,6 +272,12 @@ void start(const options& asked) {
     if (!parse_size(s, v) || v < 2 || v > 1u << 22) bad_setting("GRT_MAX_THREADS", s, "a number from 2 to 4M");
     threads_max.store(static_cast<unsigned>(v), std::memory_order_relaxed);
   }
+  if (asked.hibernate_after.count() < 0) throw std::invalid_argument("grt: options::hibernate_after is negative");
+  if (const char* s = setting("GRT_HIBERNATE_AFTER")) {
+    std::uint64_t ns;
+    if (!parse_time(s, ns)) bad_setting("GRT_HIBERNATE_AFTER", s, "a time such as 500us, 20ms or 5s; 0s is off");
+  }
+  if (const char* s = setting("GRT_DEBUG")) read_debug(s);
   if (const char* s = setting("GRT_STACK_MAX")) {
     if (!parse_size(s, v) || v < stack::stack_max_least || v > stack::stack_max_most)
       bad_setting("GRT_STACK_MAX", s, "a size from 64K to 8M");
@@ -266,6 +294,7 @@ void start(const options& asked) {
   stack::start(c);
   if (!slab_begin() && !slab_start())
     throw std::system_error(ENOMEM, std::generic_category(), "grt: no address space for goroutines");
+  fp_default = arch::fp_save();
   calibrate();
   stack::install_overflow_handler(describe);
   if (stack::guards() == stack::guard_kind::canary) hooks.fetch_or(hook_canary, std::memory_order_relaxed);
@@ -302,6 +331,7 @@ GRT_NOINLINE void mloop(M* m) noexcept {
       lend(m, g);
       continue;
     }
+    g->last = static_cast<std::uint8_t>(m->id);
     record(m, trace::kind::run, g->id);
     switch_to(m, &m->g0, g, no_lock(m));
     if (GRT_UNLIKELY(!back_on_g0(m)) && !rest(m)) return thread_leave();

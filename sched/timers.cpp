@@ -61,7 +61,8 @@ void timers_run(M* m) noexcept {
       }
       g->reason = wait_reason::none;
       record(m, trace::kind::ready, g->id);
-      push_ready(m->p, g);
+      if (migrating()) inject(g);
+      else push_ready(m->p, g);
     }
   }
 }

@@ -19,11 +19,16 @@ namespace grt {
 struct G;
 
 /// What a goroutine is started with. `name` is copied (47 bytes). `stack_max`: bytes, 64 KB to 8 MB, 0 is the default.
-/// `pinned`: it starts on a thread of its own, as if its first statement were this_goroutine::pin().
+/// `pinned`: it starts on a thread of its own, as if its first statement were this_goroutine::pin(). `fp_env`: the
+/// floating-point environment (MXCSR and x87 control word; AArch64: FPCR) is its own: it starts with its spawner's,
+/// keeps it wherever it runs, and nobody else sees what it sets. Without it, a changed rounding mode stays behind on
+/// the thread for whoever runs there next. Once the program has made one such goroutine, every park and yield costs
+/// some 2 ns more.
 struct attr {
   std::string_view name{};
   std::size_t stack_max = 0;
   bool pinned = false;
+  bool fp_env = false;
 };
 
 namespace detail {
@@ -34,17 +39,26 @@ void spawn_commit(void* closure) noexcept;
 void spawn_abort(void* closure) noexcept;
 G* spawn_fire(void* closure) noexcept; // by a timer: counts it as started and returns it to be made runnable
 
+/// Where a goroutine was started; filled in by a default argument. No program can pass one by accident, as it could a
+/// file name.
+struct call_site {
+  const char* file;
+  unsigned line;
+};
+
 template <class T> void run_closure(void* p) {
-  T* f = static_cast<T*>(p);
-  (*f)(); // an exception here is fatal with the stack intact: nothing on the way catches
-  f->~T();
+  struct owner { // also when grt::exit() unwinds
+    T* f;
+    ~owner() { f->~T(); }
+  } own{static_cast<T*>(p)};
+  (*own.f)(); // an exception here is fatal with the stack intact: nothing on the way catches, so nothing is unwound
 }
 
 template <class T> struct boxed { // closures that do not fit
   T* p;
   void operator()() {
-    (*p)();
-    delete p;
+    std::unique_ptr<T> own(p);
+    (*own)();
   }
 };
 
@@ -68,7 +82,7 @@ GRT_DETAIL_INLINE void spawn(const void* site, unsigned line, const attr* a, A&&
     T* p = new (std::nothrow) T(std::forward<A>(args)...);
     if (!p) throw std::system_error(std::make_error_code(std::errc::not_enough_memory), "grt::go");
     std::unique_ptr<T> keep(p);
-    spawn<boxed<T>>(site, line, a, boxed<T>{p});
+    detail::spawn<boxed<T>>(site, line, a, boxed<T>{p});
     keep.release();
   } else {
     void* at = spawn_begin(run_closure<T>, site, line, a);
@@ -90,8 +104,8 @@ template <class F, class... A> struct bound {
   F f;
   std::tuple<A...> args;
   template <class G, class... B> explicit bound(G&& g, B&&... b) : f(std::forward<G>(g)), args(std::forward<B>(b)...) {}
-  void operator()() {
-    std::apply([this](A&... a) { std::invoke(std::move(f), std::move(a)...); }, args);
+  decltype(auto) operator()() {
+    return std::apply([this](A&... a) -> decltype(auto) { return std::invoke(std::move(f), std::move(a)...); }, args);
   }
 };
 
@@ -101,15 +115,15 @@ template <class F, class... A> struct bound {
 /// once warm. The stack is bound at the first run. @throws std::system_error no memory, nothing started; what copying f
 /// throws. Go: `go f()`.
 template <class F>
-requires std::invocable<std::decay_t<F>> GRT_DETAIL_INLINE void go(F&& f, const char* file = __builtin_FILE(),
-                                                                   unsigned line = __builtin_LINE()) {
-  detail::spawn<std::decay_t<F>>(file, line, nullptr, std::forward<F>(f));
+requires std::invocable<std::decay_t<F>> GRT_DETAIL_INLINE void go(F&& f, detail::call_site at = {__builtin_FILE(),
+                                                                                                  __builtin_LINE()}) {
+  detail::spawn<std::decay_t<F>>(at.file, at.line, nullptr, std::forward<F>(f));
 }
-/// The same with a name or a stack size. @throws std::invalid_argument stack_max out of range.
+/// The same with a name, a stack size and so on. @throws std::invalid_argument stack_max out of range.
 template <class F>
 requires std::invocable<std::decay_t<F>>
-void go(const attr& a, F&& f, const char* file = __builtin_FILE(), unsigned line = __builtin_LINE()) {
-  detail::spawn<std::decay_t<F>>(file, line, &a, std::forward<F>(f));
+void go(const attr& a, F&& f, detail::call_site at = {__builtin_FILE(), __builtin_LINE()}) {
+  detail::spawn<std::decay_t<F>>(at.file, at.line, &a, std::forward<F>(f));
 }
 /// Starts f(args...), all decay-copied as std::thread does: what `go f(x, y)` evaluates at once, is evaluated at once.
 template <class F, class A0, class... A>
@@ -130,13 +144,21 @@ go(const attr& a, F&& f, A0&& a0, A&&... args) {
 /// Lets the other goroutines of this processor run first. On a foreign thread: sched_yield. Go: runtime.Gosched.
 void yield() noexcept;
 
+/// Ends the calling goroutine from any depth, and runs the destructors on the way, std::uncaught_exceptions() counting
+/// one more; those of its goroutine-local values last. May wait in them. It travels as an exception that only
+/// `catch (...)` and `catch (abi::__forced_unwind&)` see: one that does not rethrow it, a noexcept function in its way
+/// (destructors are) and a C function without unwind tables are fatal, with a report. In grt::run's f: run<void>
+/// returns, any other throws std::logic_error; so does task::get. @throws std::logic_error outside a goroutine. Cost:
+/// as an exception. Go: runtime.Goexit.
+[[noreturn]] void exit();
+
 struct stack_bounds {
   void* low;
   void* high;
 };
 namespace this_goroutine {
-std::uint64_t id() noexcept; ///< 0 outside a goroutine; never reused
-std::string_view name();
+std::uint64_t id() noexcept;     ///< 0 outside a goroutine; never reused
+std::string_view name();         ///< "" without one, and outside a goroutine; valid until set_name or its end
 void set_name(std::string_view); ///< the first 47 bytes; nothing outside a goroutine
 /// From here to the matching unpin() the goroutine runs on one thread, which runs nothing else: for thread-local state,
 /// OpenGL, setns(2), a library that wants its own thread. Nests. Each turn costs two futex wakes. One that ends pinned

@@ -4,8 +4,10 @@
 #include <grt/debug.hpp>
 #include <grt/defer.hpp>
 #include <grt/go.hpp>
+#include <grt/local.hpp>
 #include <grt/runtime.hpp>
 #include <grt/select.hpp>
 #include <grt/sync.hpp>
+#include <grt/task.hpp>
 #include <grt/time.hpp>
 #include <grt/trace.hpp>

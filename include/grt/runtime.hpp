@@ -2,73 +2,58 @@
 #pragma once
 #include <atomic>
 #include <chrono>
+#include <concepts>
 #include <cstddef>
-#include <exception>
 #include <functional>
-#include <optional>
 #include <type_traits>
 #include <utility>
 
+#include <grt/detail/result.hpp>
 #include <grt/go.hpp>
 #include <grt/sync.hpp>
 
 namespace grt {
 
-/// How the runtime starts. The environment wins: GRT_PROCS=4, GRT_STACK_MAX=1M, GRT_GUARD=mprotect; a bad value ends
-/// the program with one line and status 2. Ignored under AT_SECURE.
+/// How the runtime starts. The environment wins: GRT_PROCS=4, GRT_STACK_MAX=1M, GRT_HIBERNATE_AFTER=5s,
+/// GRT_GUARD=mprotect. GRT_DEBUG=migrate,stall=100ms is for tests: `migrate` sends every goroutine to another thread at
+/// every switch, where there are two processors or more; `stall` has a processor reported that has not switched for so
+/// long. A bad value ends the program with one line and status 2. Ignored under AT_SECURE.
 struct options {
   unsigned procs = 0;                           ///< 0: min(affinity, cgroup CPU quota), at least 1
   std::size_t stack_max = 256 << 10;            ///< bytes reserved per goroutine, 64 KB to 8 MB; committed page by page
-  std::chrono::milliseconds hibernate_after{0}; ///< reserved: 0, off
+  std::chrono::milliseconds hibernate_after{0}; ///< 0: off. Checked, and without effect so far
 };
 
 namespace detail {
 void start(const options&);
 extern std::atomic<unsigned long long> foreign_spawned;
+
+template <class R, class F> R run(const attr* a, F&& f, const options& o, call_site at) {
+  start(o);
+  wait_group done;
+  result<R> out;
+  auto body = [&] { out.fill([&]() -> R { return std::forward<F>(f)(); }, [&] { done.done(); }); };
+  done.add(1);
+  detail::spawn<decltype(body)>(at.file, at.line, a, body);
+  done.wait();
+  return out.take("grt::exit() ended the function given to run");
+}
 } // namespace detail
 
 /// Runs f as a goroutine and returns its result; an exception that leaves f is rethrown here. Any thread or goroutine;
 /// waits for f, not for goroutines f started. Nests and repeats. `o` counts only for the call that starts the runtime.
-/// @throws std::system_error no memory or no thread; std::invalid_argument an option out of range.
+/// @throws std::system_error no memory or no thread; std::invalid_argument an option out of range; std::logic_error
+/// grt::exit() ended an f that was to return something.
 template <class F>
-auto run(F&& f, const options& o = {}, const char* file = __builtin_FILE(), unsigned line = __builtin_LINE())
+auto run(F&& f, const options& o = {}, detail::call_site at = {__builtin_FILE(), __builtin_LINE()})
     -> std::invoke_result_t<F> {
-  using R = std::invoke_result_t<F>;
-  detail::start(o);
-  wait_group done;
-  std::exception_ptr error;
-  done.add(1);
-  if constexpr (std::is_void_v<R>) {
-    go(
-        [&] {
-          try {
-            std::forward<F>(f)();
-          } catch (...) {
-            error = std::current_exception();
-          }
-          done.done();
-        },
-        file, line);
-    done.wait();
-    if (error) std::rethrow_exception(std::move(error));
-  } else {
-    std::optional<std::conditional_t<std::is_reference_v<R>, std::remove_reference_t<R>*, R>> result;
-    go(
-        [&] {
-          try {
-            if constexpr (std::is_reference_v<R>) result.emplace(&std::forward<F>(f)());
-            else result.emplace(std::forward<F>(f)());
-          } catch (...) {
-            error = std::current_exception();
-          }
-          done.done();
-        },
-        file, line);
-    done.wait();
-    if (error) std::rethrow_exception(std::move(error));
-    if constexpr (std::is_reference_v<R>) return static_cast<R>(**result);
-    else return std::move(*result);
-  }
+  return detail::run<std::invoke_result_t<F>>(nullptr, std::forward<F>(f), o, at);
+}
+/// The same with a name, a stack size and so on.
+template <class F>
+auto run(const attr& a, F&& f, const options& o = {}, detail::call_site at = {__builtin_FILE(), __builtin_LINE()})
+    -> std::invoke_result_t<F> {
+  return detail::run<std::invoke_result_t<F>>(&a, std::forward<F>(f), o, at);
 }
 
 namespace detail {
@@ -86,10 +71,10 @@ struct blocking_section {
 } // namespace detail
 
 /// Runs f, which may block in the kernel or compute for long, and returns what it returns. The processor goes to others
-/// meanwhile: at once if some wait for it, else as soon as somebody wants it. Afterwards the goroutine, if its processor
-/// is gone, waits for one; errno is what f left. Outside a goroutine: just f(). f may call all of grt. Nests. Cost while
-/// nobody wants the processor: some 10 ns. Go: what a system call or cgo call does.
-template <class F> decltype(auto) blocking(F&& f) {
+/// meanwhile: at once if some wait for it, else as soon as somebody wants it. Afterwards the goroutine, if its
+/// processor is gone, waits for one; errno is what f left. Outside a goroutine: just f(). f may call all of grt. Nests.
+/// Cost while nobody wants the processor: some 10 ns. Go: what a system call or cgo call does.
+template <std::invocable F> decltype(auto) blocking(F&& f) {
   detail::blocking_section s;
   return std::invoke(std::forward<F>(f));
 }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
+#include <cstdlib>
 #include <stdexcept>
 #include <thread>
 
@@ -102,6 +103,76 @@ TEST_F(Exceptions, InFlightAcrossSwitchesAndMigration) {
       });
     w.wait();
     EXPECT_EQ(wrong, 0);
+  });
+}
+
+// Each hop rethrows what it was sent and wraps it: the object is thrown on one goroutine, handled on others.
+TEST_F(Exceptions, PointersTravelBetweenGoroutines_AndNest) {
+  run([] {
+    int depth = 8, n = scaled(500);
+    chan<std::exception_ptr> first(4), last = first;
+    for (int d = 0; d < depth; d++) {
+      chan<std::exception_ptr> in = last, out(4);
+      last = out;
+      go([=] {
+        for (std::exception_ptr e : in) {
+          try {
+            try {
+              std::rethrow_exception(e);
+            } catch (...) {
+              yield();
+              std::throw_with_nested(std::runtime_error(std::to_string(d)));
+            }
+          } catch (...) {
+            e = nullptr;
+            out.send(std::current_exception());
+          }
+        }
+        out.close();
+      });
+    }
+    go([=] {
+      for (int i = 0; i < n; i++) first.send(std::make_exception_ptr(std::logic_error(std::to_string(-i))));
+      first.close();
+    });
+    struct unwrap {
+      static std::string text(const std::exception& e) {
+        std::string s = e.what();
+        try {
+          std::rethrow_if_nested(e);
+        } catch (const std::exception& inner) {
+          yield();
+          s += " " + text(inner);
+        }
+        return s;
+      }
+    };
+    int i = 0;
+    for (std::exception_ptr e : last) try {
+        std::rethrow_exception(e);
+      } catch (const std::exception& x) {
+        EXPECT_EQ(unwrap::text(x), "7 6 5 4 3 2 1 0 " + std::to_string(-i++));
+      }
+    EXPECT_EQ(i, n);
+  });
+}
+
+// Handled by several goroutines at once, each waiting in its handler.
+TEST_F(Exceptions, OneObjectHandledByMany) {
+  run([] {
+    auto e = std::make_exception_ptr(std::runtime_error("shared"));
+    wait_group w;
+    for (int g = 0; g < 50; g++)
+      w.go([e] {
+        for (int i = 0; i < 10; i++) try {
+            std::rethrow_exception(e);
+          } catch (const std::runtime_error& x) {
+            yield();
+            EXPECT_STREQ(x.what(), "shared");
+            EXPECT_EQ(std::current_exception(), e);
+          }
+      });
+    w.wait();
   });
 }
 
@@ -210,6 +281,7 @@ TEST_F(Fairness, ABystandersWaitIsBounded) {
 
 TEST_F(Steal, ABusySpawnersChildRunsElsewhere) {
   if (procs() < 2) GTEST_SKIP() << "one processor";
+  if (std::getenv("GRT_DEBUG")) GTEST_SKIP() << "all work stands in the global queue";
   auto steals = debug::read_metrics().steals;
   run([] {
     std::atomic<bool> child{false};

@@ -1,0 +1,151 @@
+// grt/task.hpp - a goroutine with a result.
+#pragma once
+#include <atomic>
+#include <concepts>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include <grt/detail/result.hpp>
+#include <grt/go.hpp>
+#include <grt/sync.hpp>
+
+namespace grt {
+namespace detail {
+
+/// Shared by the task and its goroutine; whoever leaves last frees it. The result is the task's once `done` is.
+template <class R> struct task_state {
+  wait_group done;
+  result<R> out;
+  std::atomic<int> refs{2};
+  virtual ~task_state() = default;
+  void unref() noexcept { // releases what was done here, acquires what the other one did [TASK-1]
+    if (refs.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this; // [TASK-1] the last one sees what the other did
+  }
+};
+
+template <class R, class F> struct task_body final : task_state<R> {
+  std::optional<F> f;
+  template <class... A> explicit task_body(A&&... args) : f(std::in_place, std::forward<A>(args)...) {
+    this->done.add(1);
+  }
+  void run() {
+    this->out.fill([this]() -> R { return (*f)(); },
+                   [this] {
+                     f.reset(); // before join returns, as std::thread
+                     this->done.done();
+                     this->unref();
+                   });
+  }
+};
+
+template <class B> struct task_start {
+  B* body;
+  void operator()() const { body->run(); }
+};
+
+} // namespace detail
+
+/// A goroutine started by grt::spawn, and the handle to what it returns. Movable; one owner. A default-made,
+/// moved-from, detached or read one is empty: join, get and detach then throw std::logic_error. Go has none; there it
+/// takes a channel.
+template <class R> class [[nodiscard]] task {
+public:
+  task() noexcept = default;
+  task(task&& o) noexcept : state_(std::exchange(o.state_, nullptr)) {}
+  /// Joins what it held.
+  task& operator=(task&& o) noexcept {
+    task(std::move(o)).swap(*this);
+    return *this;
+  }
+  /// Joins. An exception that nobody read is dropped.
+  ~task() {
+    if (state_) finish();
+  }
+
+  /// Waits until the function has returned, thrown or called grt::exit(), and its arguments are destroyed. Repeats;
+  /// get() may follow. Parks the goroutine, or blocks the thread.
+  void join() { state("join").done.wait(); }
+  /// Waits, then returns the result or rethrows; the task is empty afterwards. @throws std::logic_error also when
+  /// grt::exit() ended a function that was to return something.
+  R get() {
+    state("get");
+    struct emptied {
+      task t;
+      ~emptied() { t.finish(); }
+    } own{std::move(*this)};
+    own.t.state_->done.wait();
+    return own.t.state_->out.take("grt::exit() ended the task's function");
+  }
+  /// Lets it run on by itself; its result, or exception, is dropped.
+  void detach() {
+    state("detach").unref();
+    state_ = nullptr;
+  }
+  /// Not empty.
+  explicit operator bool() const noexcept { return state_; }
+  void swap(task& o) noexcept { std::swap(state_, o.state_); }
+
+  explicit task(detail::task_state<R>* s) noexcept : state_(s) {} ///< for spawn
+
+private:
+  detail::task_state<R>& state(const char* what) const {
+    if (!state_) throw std::logic_error(std::string("grt::task: ") + what + " on an empty task");
+    return *state_;
+  }
+  void finish() noexcept {
+    state_->done.wait();
+    state_->out.clear();
+    std::exchange(state_, nullptr)->unref();
+  }
+
+  detail::task_state<R>* state_ = nullptr;
+};
+
+namespace detail {
+template <class R, class F, class... A>
+task<R> spawn_task(const void* site, unsigned line, const attr* a, A&&... args) {
+  using body = task_body<R, F>;
+  auto b = std::make_unique<body>(std::forward<A>(args)...);
+  detail::spawn<task_start<body>>(site, line, a, task_start<body>{b.get()});
+  return task<R>(b.release());
+}
+} // namespace detail
+
+/// Starts f() in a goroutine and returns the handle to its result; f is decay-copied. One allocation. Otherwise as
+/// grt::go.
+template <class F>
+requires std::invocable<std::decay_t<F>> task<std::invoke_result_t<std::decay_t<F>>>
+spawn(F&& f, detail::call_site at = {__builtin_FILE(), __builtin_LINE()}) {
+  using T = std::decay_t<F>;
+  return detail::spawn_task<std::invoke_result_t<T>, detail::bound<T>>(at.file, at.line, nullptr, std::forward<F>(f));
+}
+template <class F>
+requires std::invocable<std::decay_t<F>> task<std::invoke_result_t<std::decay_t<F>>>
+spawn(const attr& a, F&& f, detail::call_site at = {__builtin_FILE(), __builtin_LINE()}) {
+  using T = std::decay_t<F>;
+  return detail::spawn_task<std::invoke_result_t<T>, detail::bound<T>>(at.file, at.line, &a, std::forward<F>(f));
+}
+/// The same with arguments, decay-copied as std::thread does.
+template <class F, class A0, class... A>
+requires std::invocable<std::decay_t<F>, std::decay_t<A0>, std::decay_t<A>...>
+    GRT_DETAIL_NOINLINE task<std::invoke_result_t<std::decay_t<F>, std::decay_t<A0>, std::decay_t<A>...>>
+    spawn(F&& f, A0&& a0, A&&... args) {
+  using R = std::invoke_result_t<std::decay_t<F>, std::decay_t<A0>, std::decay_t<A>...>;
+  return detail::spawn_task<R, detail::bound<std::decay_t<F>, std::decay_t<A0>, std::decay_t<A>...>>(
+      __builtin_return_address(0), 0, nullptr, std::forward<F>(f), std::forward<A0>(a0), std::forward<A>(args)...);
+}
+template <class F, class A0, class... A>
+requires std::invocable<std::decay_t<F>, std::decay_t<A0>, std::decay_t<A>...>
+    GRT_DETAIL_NOINLINE task<std::invoke_result_t<std::decay_t<F>, std::decay_t<A0>, std::decay_t<A>...>>
+    spawn(const attr& a, F&& f, A0&& a0, A&&... args) {
+  using R = std::invoke_result_t<std::decay_t<F>, std::decay_t<A0>, std::decay_t<A>...>;
+  return detail::spawn_task<R, detail::bound<std::decay_t<F>, std::decay_t<A0>, std::decay_t<A>...>>(
+      __builtin_return_address(0), 0, &a, std::forward<F>(f), std::forward<A0>(a0), std::forward<A>(args)...);
+}
+
+} // namespace grt
