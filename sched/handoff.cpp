@@ -173,7 +173,7 @@ std::uint64_t thread_cpu_ns(int tid) noexcept {
   return static_cast<std::uint64_t>(t.tv_sec) * 1000000000u + static_cast<std::uint64_t>(t.tv_nsec);
 }
 
-unsigned adrift() noexcept { return n_adrift.load(std::memory_order_acquire); }
+unsigned adrift() noexcept { return n_adrift.load(std::memory_order_relaxed); }
 
 bool hand_off(P* vp, std::uint32_t tick, bool computes) noexcept {
   M* m = vp->m.load(std::memory_order_acquire); // [LEND-2]
