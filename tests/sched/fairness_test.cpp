@@ -1,0 +1,163 @@
+// Nobody who can run waits for ever: how many turns of others a bystander waits, beside each kind of neighbour.
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <functional>
+#include <thread>
+#include <time.h>
+
+#include "tests/support/fixture.hpp"
+
+using namespace std::chrono_literals;
+
+namespace {
+// The bound that sched/sched.hpp states for a goroutine at the front of `ready`, and three more that stand before it.
+constexpr std::uint64_t bound = 16u * 128u * (3 + 1);
+
+class Fair : public GrtTest {
+protected:
+  void SetUp() override {
+    GrtTest::SetUp();
+    procs_ = grt::set_procs(1);
+  }
+  void TearDown() override {
+    grt::set_procs(procs_);
+    GrtTest::TearDown();
+  }
+  // Runs the neighbours until a bystander has had its turns; the most switches it waited for one.
+  std::uint64_t bystander(int turns, const std::function<void(std::atomic<bool>&, grt::wait_group&)>& neighbours) {
+    std::uint64_t worst = 0;
+    grt::run([&] {
+      std::atomic<bool> stop{false};
+      grt::wait_group w;
+      neighbours(stop, w);
+      w.go([&] {
+        for (int i = 0; i < turns; i++) {
+          std::uint64_t t0 = grt::debug::read_metrics().switches;
+          grt::yield();
+          worst = std::max(worst, grt::debug::read_metrics().switches - t0);
+        }
+        stop = true;
+      });
+      w.wait();
+    });
+    std::printf("waited for %llu switches at most\n", static_cast<unsigned long long>(worst));
+    return worst;
+  }
+
+private:
+  unsigned procs_ = 0;
+};
+
+void compute(std::chrono::microseconds d) {
+  timespec t;
+  auto cpu = [&] {
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return t.tv_sec * 1000000000 + t.tv_nsec;
+  };
+  for (auto end = cpu() + d.count() * 1000; cpu() < end;) {
+  }
+}
+
+void chatter(std::atomic<bool>& stop, grt::wait_group& w, std::chrono::microseconds each,
+             std::atomic<std::uint64_t>& n) {
+  grt::chan<int> ping, pong;
+  w.go([=, &stop, &n] {
+    while (!stop) {
+      compute(each);
+      n++;
+      ping.send(1);
+      pong.recv();
+    }
+    ping.close();
+  });
+  w.go([=, &n] {
+    while (ping.recv()) {
+      compute(each);
+      n++;
+      pong.send(1);
+    }
+  });
+}
+
+TEST_F(Fair, ChattyPair) {
+  std::atomic<std::uint64_t> n{0};
+  auto worst = bystander(scaled(1000), [&](auto& stop, auto& w) { chatter(stop, w, 0us, n); });
+  EXPECT_GT(worst, 1u);
+  EXPECT_LE(worst, bound);
+}
+
+// A chain of 128 through `next` would be 256 ms of this: the slice is shared along it.
+TEST_F(Fair, ChattyPairThatComputes_SharesOneSlice) {
+  std::atomic<std::uint64_t> n{0};
+  std::uint64_t most = 0;
+  grt::run([&] {
+    std::atomic<bool> stop{false};
+    grt::wait_group w;
+    chatter(stop, w, 2ms, n);
+    w.go([&] {
+      for (int i = 0; i < 10; i++) {
+        std::uint64_t t0 = n;
+        grt::yield();
+        most = std::max(most, n - t0);
+      }
+      stop = true;
+    });
+    w.wait();
+  });
+  std::printf("waited for %llu turns of 2 ms at most\n", static_cast<unsigned long long>(most));
+  EXPECT_LT(most, 64u);
+}
+
+TEST_F(Fair, SpawnerThatNeverBlocks) {
+  auto worst = bystander(20, [](auto& stop, auto& w) {
+    w.go([&] {
+      while (!stop) // no scheduling point at all, but for what a hand-off makes of go()
+        if (grt::goroutines() < 20000) grt::go([] {});
+    });
+  });
+  EXPECT_GT(worst, 1u);
+}
+
+TEST_F(Fair, YieldLoops) {
+  auto worst = bystander(scaled(1000), [](auto& stop, auto& w) {
+    for (int i = 0; i < 100; i++)
+      w.go([&] {
+        while (!stop) grt::yield();
+      });
+  });
+  EXPECT_GE(worst, 100u);
+  EXPECT_LE(worst, bound + 16u * 100u);
+}
+
+TEST_F(Fair, TenThousandTimersDueAtOnce) {
+  int n = scaled(10000);
+  auto worst = bystander(scaled(400), [n](auto& stop, auto& w) {
+    for (int i = 0; i < n; i++)
+      w.go([&] {
+        while (!stop) grt::sleep_for(5ms);
+      });
+  });
+  EXPECT_LE(worst, bound + 17u * static_cast<unsigned>(n)); // each of them once before it, and new ones now and then
+}
+
+TEST_F(Fair, ThreadsThatInject_AreServed) {
+  std::atomic<bool> stop{false};
+  std::atomic<int> ran{0};
+  grt::wait_group w;
+  grt::run([&] {
+    for (int i = 0; i < 4; i++)
+      w.go([&] {
+        while (!stop) grt::yield();
+      });
+    w.go([&] {
+      while (!stop) grt::run([] {});
+    });
+  });
+  for (int i = 0; i < scaled(200); i++) grt::run([&] { ran++; }); // from this thread: by the global queue
+  stop = true;
+  w.wait();
+  EXPECT_EQ(ran, scaled(200));
+}
+} // namespace
