@@ -47,6 +47,7 @@ TEST_F(Local, MadeAtFirstUse_ByTheFactory_DestroyedAtTheEnd_NewestFirst) {
     named(named&& o) : to(std::exchange(o.to, nullptr)), c(o.c) {}
     ~named() {
       if (!to) return;
+      EXPECT_EQ(std::uncaught_exceptions(), 0); // also after exit()
       *to += static_cast<char>(c - 'a' + 'A');
       destroyed++;
     }
