@@ -23,7 +23,7 @@ TEST(FatalExit, CaughtAndNotRethrown) {
                   }),
               KilledBySignal(SIGABRT),
               "^grt: fatal: goroutine [0-9]+ \\[swallower\\]: grt::exit\\(\\) was caught and not rethrown\n    "
-              "0x.*created at .*exit_test.cpp:[0-9]+\n$");
+              "0x.*created at .*exit_test.cpp:[0-9]+\n");
 }
 TEST(FatalExit, TurnedIntoAnotherException) {
   EXPECT_EXIT(run([] {

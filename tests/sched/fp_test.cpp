@@ -14,13 +14,13 @@ const attr own{.fp_env = true};
 
 // What fenv says, and what the units do: SSE or AArch64's, and x87 for long double on x86-64.
 bool in_mode(int mode) {
-  volatile float a = 1, b = 3, minus_a = -1; // nothing for the compiler to fold
+  volatile float a = 1, b = 3, minus_a = -1; // volatile throughout: nothing for the compiler to fold
   volatile long double x = 1, y = 3, minus_x = -1;
-  float up = a / b, down = -(minus_a / b); // the same number only when rounded to nearest, or towards zero
-  long double lup = x / y, ldown = -(minus_x / y);
+  volatile float up = a / b, down = minus_a / b; // of the same size only when rounded to nearest, or towards zero
+  volatile long double lup = x / y, ldown = minus_x / y;
   bool directed = mode == FE_UPWARD || mode == FE_DOWNWARD;
-  return fegetround() == mode && (up != down) == directed && (lup != ldown) == directed &&
-         (!directed || (up > down) == (mode == FE_UPWARD));
+  return fegetround() == mode && (up != -down) == directed && (lup != -ldown) == directed &&
+         (!directed || (up > -down) == (mode == FE_UPWARD));
 }
 
 TEST_F(FpEnv, KeptAcrossSwitches_NobodyElseSeesIt) {

@@ -38,13 +38,18 @@ TEST_F(Local, OnePerGoroutine_AcrossSwitches) {
 
 TEST_F(Local, MadeAtFirstUse_ByTheFactory_DestroyedAtTheEnd_NewestFirst) {
   std::string order;
+  static std::atomic<int> destroyed;
+  destroyed = 0;
   struct named {
     std::string* to;
     char c;
     named(std::string* to, char c) : to(to), c(c) { *to += c; }
     named(named&& o) : to(std::exchange(o.to, nullptr)), c(o.c) {}
     ~named() {
-      if (to) *to += static_cast<char>(c - 'a' + 'A');
+      if (!to) return;
+      EXPECT_EQ(std::uncaught_exceptions(), 0); // also after exit()
+      *to += static_cast<char>(c - 'a' + 'A');
+      destroyed++;
     }
   };
   local<named> a{[&] { return named(&order, 'a'); }}, b{[&] { return named(&order, 'b'); }},
@@ -53,14 +58,14 @@ TEST_F(Local, MadeAtFirstUse_ByTheFactory_DestroyedAtTheEnd_NewestFirst) {
   EXPECT_EQ(order, "bcCB");
   order.clear();
   run([&] { (void)*c, (void)*a; });
-  while (order.size() < 4) sleep_for(100us);
+  while (destroyed < 4) sleep_for(100us);
   EXPECT_EQ(order, "caAC");
   order.clear();
   run([&] {
     (void)*a, (void)*a;
     grt::exit();
   });
-  while (order.size() < 2) sleep_for(100us);
+  while (destroyed < 5) sleep_for(100us);
   EXPECT_EQ(order, "aA");
 }
 
