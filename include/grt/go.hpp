@@ -33,6 +33,8 @@ void* spawn_begin(void (*run)(void*), const void* site, unsigned line, const att
 void spawn_commit(void* closure) noexcept;
 void spawn_abort(void* closure) noexcept;
 G* spawn_fire(void* closure) noexcept; // by a timer: counts it as started and returns it to be made runnable
+void* spawn_begin_inside(void (*run)(void*), void* p) noexcept; // by a timer; p stored. null: no memory
+void spawn_abort_inside(void* closure) noexcept;
 
 template <class T> void run_closure(void* p) {
   T* f = static_cast<T*>(p);
