@@ -143,6 +143,19 @@ void timer_start_stop(long n) {
   for (long i = 0; i < n; i++) after_func(std::chrono::hours(1), [] {}).stop();
 }
 
+void context_cancel(long n) {
+  for (long i = 0; i < n; i++) {
+    auto [ctx, cancel] = with_cancel(background());
+    cancel();
+  }
+}
+void context_timeout(long n) {
+  for (long i = 0; i < n; i++) {
+    auto [ctx, cancel] = with_timeout(background(), std::chrono::hours(1));
+    cancel();
+  }
+}
+
 // Closing the first channel lets the whole ring end; unlike Go's, it is waited for, inside the time.
 void ring(long n) {
   constexpr int size = 1000;
@@ -192,7 +205,8 @@ int main(int argc, char** argv) {
   add("Yield2", [](long n) { yields(n, 2); });
   add("Yield1000", [](long n) { yields(n, 1000); });
   add(
-      "Yield100000", [](long n) { yields(n, 100000); }, 10000000); // 100,000 starts are in it; compare.py has Go do as many
+      "Yield100000", [](long n) { yields(n, 100000); },
+      10000000); // 100,000 starts are in it; compare.py has Go do as many
   add("SpawnBatch", spawn_batch);
   add("SpawnOne", spawn_one);
   add("ChanPingPong", ping_pong);
@@ -206,6 +220,8 @@ int main(int argc, char** argv) {
   add("MutexContended16", [](long n) { contended(n, [] {}); });
   add("MutexYieldContended16", [](long n) { contended(n, [] { yield(); }); });
   add("TimerStartStop", timer_start_stop);
+  add("ContextCancel", context_cancel);
+  add("ContextTimeout", context_timeout);
   add("Ring1000", ring, 1000000);
   add("Fib22", [](long n) {
     while (n--) fib(22);

@@ -1,9 +1,14 @@
 // chan/select.cpp - see select.hpp.
 #include "chan/select.hpp"
 
+#include <grt/context.hpp>
+#include <grt/select.hpp>
+
 #include <algorithm>
+#include <functional>
 #include <memory>
 
+#include "sched/limit.hpp"
 #include "sched/sched.hpp"
 
 namespace grt::detail {
@@ -11,12 +16,12 @@ namespace {
 
 struct selecting : commit_record {
   select_state s;
-  struct alarm : timer_node {
+  struct alarm : limiter {
     selecting* self = nullptr;
-  } timer;
+  } until;
   chan_core** order;
   unsigned n_order = 0;
-  bool timed = false;
+  bool limited = false;
 
   void lock_all() noexcept {
     for (unsigned i = 0; i < n_order; i++) chan_lock(order[i]);
@@ -25,7 +30,7 @@ struct selecting : commit_record {
   // goroutine's stack.
   [[gnu::noinline]] __attribute__((no_sanitize("thread"))) void unlock_all() noexcept {
     unsigned n = n_order;
-    bool last_is_ours = timed;
+    bool last_is_ours = limited;
     chan_core** o = order;
     for (unsigned i = 0; i < n; i++) {
       chan_core* c = o[i];
@@ -40,8 +45,8 @@ struct selecting : commit_record {
   }
 };
 
-G* on_timeout(timer_node* n) {
-  selecting* r = static_cast<selecting::alarm*>(n)->self;
+G* on_limit(limiter* l) noexcept {
+  selecting* r = static_cast<selecting::alarm*>(l)->self;
   spin_guard hold(r->s.lock);
   r->s.lock.tsan_acquire();
   std::uint32_t none = 0;
@@ -65,6 +70,12 @@ G* on_timeout(timer_node* n) {
 
 unsigned sort_locks(const select_args& a, chan_core** order) noexcept {
   unsigned n = 0;
+  if (a.n > 16) {
+    for (unsigned i = 0; i < a.n; i++)
+      if (chan_core* c = a.cases[i]->c) order[n++] = c;
+    std::sort(order, order + n, std::less<>());
+    return static_cast<unsigned>(std::unique(order, order + n) - order);
+  }
   for (unsigned i = 0; i < a.n; i++) {
     chan_core* c = a.cases[i]->c;
     if (!c) continue;
@@ -125,7 +136,7 @@ bool try_ready(const select_args& a, selecting& r, unsigned* scratch, int& index
     G* woken = nullptr;
     if (perform(*a.cases[index], woken, ok)) {
       r.tsan_release_all();
-      r.timed = false; // s.lock is not held
+      r.limited = false; // s.lock is not held
       r.unlock_all();
       if (woken) ready(woken);
       return true;
@@ -153,7 +164,7 @@ __attribute__((no_sanitize("thread"))) void far_side(commit_record* c) { static_
   }
   r.tsan_release_all();
   r.fn = far_side;
-  bool timed = r.timed;
+  bool limited = r.limited;
   park(g, commit_of(&r), wait_reason::select);
   ok = g->ok;
   for (unsigned i = 0; i < a.n; i++) {
@@ -165,10 +176,10 @@ __attribute__((no_sanitize("thread"))) void far_side(commit_record* c) { static_
     if (k.queued) (k.send ? k.c->senders : k.c->receivers).remove(&k.w);
     chan_unlock(k.c);
   }
-  if (timed) { // the far side's last release
+  if (limited) { // the far side's last release
     r.s.lock.lock();
     r.s.lock.unlock();
-    r.timed = false;
+    r.limited = false;
   }
   std::uint32_t f = r.s.fired.load(std::memory_order_acquire); // [SEL-1]
   return f == fired_timeout ? select_timeout : static_cast<int>(f) - 1;
@@ -178,19 +189,23 @@ __attribute__((no_sanitize("thread"))) void far_side(commit_record* c) { static_
 int select_run(const select_args& a, bool& ok) {
   chan_core* few[8];
   unsigned few_index[8];
-  int index;
-  if (a.n <= 8 && try_one(a, few_index, index, ok)) return index;
   std::unique_ptr<chan_core*[]> many;
   std::unique_ptr<unsigned[]> many_index;
-  selecting r;
-  r.order = few;
+  chan_core** order = few;
   unsigned* scratch = few_index;
-  if (a.n > 8) {
+  if (a.n > 8 && a.room) {
+    order = a.room->order;
+    scratch = a.room->index;
+  } else if (a.n > 8) {
     many.reset(new chan_core*[a.n]);
     many_index.reset(new unsigned[a.n]);
-    r.order = many.get();
+    order = many.get();
     scratch = many_index.get();
   }
+  int index;
+  if (try_one(a, scratch, index, ok)) return index;
+  selecting r;
+  r.order = order;
   r.n_order = sort_locks(a, r.order);
   r.lock_all();
   if (try_ready(a, r, scratch, index, ok)) return index;
@@ -199,41 +214,58 @@ int select_run(const select_args& a, bool& ok) {
     r.unlock_all();
     return a.has_default ? select_default : select_timeout;
   }
-  if (a.timeout_ns < 0 && r.n_order) {
+  limit to{a.timeout_ns, a.ctx};
+  if (!to && r.n_order) {
     r.s.g = me() ? me()->g : self();
     return wait_for_one(a, r, scratch, ok);
   }
   r.tsan_release_all();
   r.unlock_all();
   r.s.g = self();
-  if (a.timeout_ns < 0) chan_nil_block(false); // no channel at all
-  r.timer.fire = on_timeout;
-  r.timer.self = &r;
-  std::uint64_t now = now_ns(), when = now + static_cast<std::uint64_t>(a.timeout_ns);
-  {
-    wheel& w = timer_home()->timers; // whichever M we are on by now: the wheel has a lock of its own
-    spin_guard hold(w.lock);
-    w.insert(&r.timer, when, now);
-  }
-  timer_added(when);
+  if (!to) chan_nil_block(false); // no channel at all
+  r.until.self = &r;
+  r.until.expire = on_limit;
+  r.until.arm(to);
   r.lock_all();
   if (try_ready(a, r, scratch, index, ok)) {
-    timer_cancel(&r.timer);
+    r.until.disarm();
     return index;
   }
   r.s.lock.lock();
-  if (r.s.fired.load(std::memory_order_acquire)) { // [SEL-1] the time is up already
-    r.timed = true;
+  if (r.s.fired.load(std::memory_order_acquire)) { // [SEL-1] the limit was there first
+    r.limited = true;
     r.tsan_release_all();
     r.unlock_all();
-    timer_cancel(&r.timer);
+    r.until.disarm();
     return select_timeout;
   }
   r.s.parked = true;
-  r.timed = true;
+  r.limited = true;
   index = wait_for_one(a, r, scratch, ok);
-  timer_cancel(&r.timer); // also when it fired: its callback may not have left the wheel's lock yet
+  r.until.disarm(); // also when it fired: its callback may not have left its lock yet
   return index;
 }
+
+// ---- one operation with a limit
+
+namespace {
+outcome run_one(chan_core* c, void* elem, bool send, std::int64_t ns, const context* ctx) {
+  ending* e = ctx ? check_ending(*ctx) : nullptr;
+  select_case k;
+  k.c = c;
+  k.elem = elem;
+  k.send = send;
+  select_case* one = &k;
+  bool ok;
+  if (select_run({&one, 1, false, ns, e}, ok) >= 0) return ok ? outcome::ok : outcome::closed;
+  if (e) throw_ended(*e);
+  return outcome::blocked;
+}
+} // namespace
+
+outcome chan_send_for(chan_core* c, void* from, std::int64_t ns) { return run_one(c, from, true, ns, nullptr); }
+outcome chan_recv_for(chan_core* c, void* to, std::int64_t ns) { return run_one(c, to, false, ns, nullptr); }
+outcome chan_send_in(chan_core* c, void* from, const context& ctx) { return run_one(c, from, true, -1, &ctx); }
+outcome chan_recv_in(chan_core* c, void* to, const context& ctx) { return run_one(c, to, false, -1, &ctx); }
 
 } // namespace grt::detail

@@ -7,9 +7,9 @@
 // the selector may run again before the last is free, but then waits for it, because to leave the queues it takes them
 // all again - but the one it was fired by: whoever fired it has had that lock after the far side released it, and took
 // it out of that queue. Before all that, a look without locks: a case that is ready needs its own channel's lock alone.
-// After the last release nobody reads the record. Timeout: armed before the locks are taken (order: wheel, then
-// `lock`). Its callback takes `lock`, wins `fired` or not, and readies the goroutine only if it has parked;
-// timer_cancel is synchronous, so the record outlives the callback.
+// After the last release nobody reads the record. A limit (time-out or context): armed before the locks are
+// taken (order: wheel or context, then `lock`). Its callback takes `lock`, wins `fired` or not, and readies the
+// goroutine only if it has parked; disarm() is synchronous, so the record outlives the callback.
 #pragma once
 #include <atomic>
 #include <cstdint>

@@ -13,6 +13,7 @@
 #include <atomic>
 #include <memory>
 #include <stdexcept>
+#include <string>
 #include <system_error>
 
 #include "chan/select.hpp"
@@ -31,6 +32,11 @@ struct alignas(16) timer_core : timer_node {
   void (*run)(void*) = nullptr;
   void (*destroy)(void*) = nullptr;
   timer_core* dead_next = nullptr;
+  struct kept_attr {
+    std::string name;
+    attr a;
+  };
+  std::unique_ptr<kept_attr> with; // what its goroutines are started with, if anything
 
   void* function() noexcept { return this + 1; }
 };
@@ -92,9 +98,11 @@ G* fire_function(timer_node* n) {
 }
 
 void call(void* closure) {
-  auto* t = static_cast<timer_core*>(spawn_load(closure));
-  t->run(t->function());
-  timer_unref(t);
+  struct holder { // also when the goroutine is left by grt::exit
+    timer_core* t;
+    ~holder() { timer_unref(t); }
+  } h{static_cast<timer_core*>(spawn_load(closure))};
+  h.t->run(h.t->function());
 }
 
 // Takes a value nobody has received. true: there was one.
@@ -123,8 +131,14 @@ timer_core* timer_make(chan_core* c) {
   return t;
 }
 
-timer_core* timer_make(std::size_t bytes, void (*run)(void*), void (*destroy)(void*), void*& storage) {
+timer_core* timer_make(std::size_t bytes, void (*run)(void*), void (*destroy)(void*), void*& storage, const attr* a) {
+  std::unique_ptr<timer_core::kept_attr> with;
+  if (a) {
+    with.reset(new timer_core::kept_attr{std::string(a->name), *a});
+    with->a.name = with->name;
+  }
   timer_core* t = make(bytes);
+  t->with = std::move(with);
   t->run = run;
   t->destroy = destroy;
   t->fire = fire_function;
@@ -143,7 +157,7 @@ bool timer_set(timer_core* t, std::int64_t ns, std::int64_t period) {
     if (t->c || t->goroutine) break;
     t->lock.tsan_release();
     t->lock.unlock();
-    void* at = spawn_begin(call, reinterpret_cast<const void*>(t->run), 0, nullptr);
+    void* at = spawn_begin(call, reinterpret_cast<const void*>(t->run), 0, t->with ? &t->with->a : nullptr);
     spawn_store(at, t);
     san::release(reinterpret_cast<char*>(at) - closure_offset);
     t->lock.lock();

@@ -1,4 +1,5 @@
-// A function that leaks a goroutine, and two cures: room for the late answer, or a done channel.
+// A function that leaks a goroutine, and three cures: room for the late answer, a done channel, or a context, which
+// every waiting call takes and which may have a deadline.
 #include <chrono>
 #include <cstdio>
 
@@ -34,6 +35,17 @@ int first_done() {
   return *answers.recv();
 }
 
+void answer(const grt::context& ctx, const grt::chan<int>& answers, int server) {
+  grt::select(grt::on_send(answers, ask(server)), grt::on_recv(ctx.done()));
+}
+int first_context() {
+  grt::chan<int> answers;
+  auto [ctx, cancel] = grt::with_timeout(grt::background(), 1s);
+  grt::defer release{cancel};
+  for (int s : {1, 2}) grt::go(answer, ctx, answers, s);
+  return *answers.recv(ctx); // throws when the second is over
+}
+
 void report(const char* name, int (*first)()) {
   std::size_t before = grt::goroutines();
   int winner = first();
@@ -47,5 +59,6 @@ int main() {
     report("leaky:", first_leaky);
     report("buffered:", first_buffered);
     report("done:", first_done);
+    report("context:", first_context);
   });
 }

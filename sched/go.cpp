@@ -66,6 +66,20 @@ static GRT_NOINLINE void set_attr(G* g, const attr& a) {
   g->ext = ext.release();
 }
 
+static void prepare(G* g, void (*run)(void*), const void* site, unsigned line) noexcept {
+  san::acquire(g);
+  g->sp = nullptr;
+  g->stk = nullptr;
+  g->flags = 0;
+  g->kind = g_kind::prepared;
+  g->reason = wait_reason::none;
+  g->pinned = false;
+  g->run = run;
+  g->site = site;
+  g->line = line;
+  g->ext = nullptr;
+}
+
 void* spawn_begin(void (*run)(void*), const void* site, unsigned line, const attr* a) {
   G* g;
   if (M* m = me(); GRT_LIKELY(m != nullptr)) {
@@ -79,17 +93,7 @@ void* spawn_begin(void (*run)(void*), const void* site, unsigned line, const att
     g = foreign_alloc();
   }
   if (GRT_UNLIKELY(!g)) throw std::system_error(ENOMEM, std::generic_category(), "grt::go: no memory for a goroutine");
-  san::acquire(g);
-  g->sp = nullptr;
-  g->stk = nullptr;
-  g->flags = 0;
-  g->kind = g_kind::prepared;
-  g->reason = wait_reason::none;
-  g->pinned = false;
-  g->run = run;
-  g->site = site;
-  g->line = line;
-  g->ext = nullptr;
+  prepare(g, run, site, line);
   if (GRT_UNLIKELY(a != nullptr)) {
     try {
       set_attr(g, *a);
@@ -121,7 +125,7 @@ void spawn_commit(void* closure) noexcept {
   leave(m);
 }
 
-// On g0, inside, under a wheel's lock.
+// These three: on g0, inside, under a wheel's lock.
 G* spawn_fire(void* closure) noexcept {
   G* g = g_of_closure(closure);
   M* m = me();
@@ -132,6 +136,20 @@ G* spawn_fire(void* closure) noexcept {
   record(m, trace::kind::spawn, g->id, 0, g->line);
   return g;
 }
+
+void* spawn_begin_inside(void (*run)(void*), void* p) noexcept {
+  P* on = me()->p;
+  G* g = g_alloc(on);
+  if (!g) return nullptr;
+  if (on->id_next == on->id_end) id_refill(on);
+  g->id = on->id_next++;
+  prepare(g, run, reinterpret_cast<const void*>(run), 0);
+  spawn_store(g->closure, p);
+  san::release(g);
+  return g->closure;
+}
+
+void spawn_abort_inside(void* closure) noexcept { g_free(me()->p, g_of_closure(closure)); }
 
 void spawn_store(void* closure, void* p) noexcept { *static_cast<void**>(closure) = p; }
 void* spawn_load(void* closure) noexcept { return *static_cast<void**>(closure); }

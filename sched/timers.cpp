@@ -1,13 +1,11 @@
-// sched/timers.cpp - see wheel.hpp and timers.hpp. Lock order: a wheel, then a waiter queue or select_state::lock; two
-// wheels: lower P first.
+// sched/timers.cpp - see wheel.hpp and timers.hpp. Lock order: a context, then a wheel, then a waiter queue or
+// select_state::lock; two wheels: lower P first.
 #include "sched/timers.hpp"
 
 #include <ctime>
 
 #include "sched/hooks.hpp"
 #include "sched/sched.hpp"
-#include "sched/timed.hpp"
-#include "sched/waiting.hpp"
 
 namespace grt {
 
@@ -87,58 +85,6 @@ bool timer_cancel(timer_node* n) noexcept {
     if (n->owner.load(std::memory_order_acquire) == w)
       return w->remove(n); // [OWNER-1] else it moved with its P's retirement
   }
-}
-
-static G* on_expiry(timer_node* n) {
-  auto* t = static_cast<timed_wait*>(n);
-  spin_guard hold(*t->lock);
-  san::acquire(&t->lock->word);
-  G* g = nullptr;
-  if (t->g->ok == ok_waiting) {
-    g = t->g;
-    t->queue->remove(&g->w);
-    g->ok = ok_expired;
-    if (t->count) t->count->fetch_sub(1, std::memory_order_relaxed);
-  } else {
-    t->expired = true;
-  }
-  san::release(&t->lock->word);
-  return g;
-}
-
-void timed_wait::arm(std::int64_t ns) noexcept {
-  fire = on_expiry;
-  g->ok = 0;
-  std::uint64_t now = now_ns(), when = now + static_cast<std::uint64_t>(ns);
-  wheel& w = timer_home()->timers;
-  {
-    spin_guard hold(w.lock);
-    w.insert(this, when, now);
-  }
-  timer_added(when);
-}
-
-static G* on_waiting_expiry(timer_node* n) {
-  auto* r = static_cast<waiting*>(n);
-  spin_guard hold(r->lock);
-  san::acquire(&r->lock.word);
-  bool was_queued = r->state == waiting::queued;
-  if (was_queued) r->queue.remove(&r->w);
-  if (was_queued || r->state == waiting::idle) r->state = waiting::expired;
-  san::release(&r->lock.word);
-  return was_queued && r->parked ? r->g : nullptr;
-}
-
-void waiting::arm(std::int64_t ns) noexcept {
-  armed = true;
-  fire = on_waiting_expiry;
-  std::uint64_t now = now_ns(), when = now + static_cast<std::uint64_t>(ns);
-  wheel& on = timer_home()->timers;
-  {
-    spin_guard hold(on.lock);
-    on.insert(this, when, now);
-  }
-  timer_added(when);
 }
 
 P* timer_home() noexcept {

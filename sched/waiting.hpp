@@ -1,24 +1,25 @@
-// sched/waiting.hpp - one wait in one queue, on the waiter's stack, that may also end by time.
+// sched/waiting.hpp - one wait in one queue, on the waiter's stack, that may also end early: by time, or by a context.
 //
 // `state` changes under the queue's lock:
 //   idle    -> queued   the waiter, by enqueue()
 //   queued  -> taken    a waker that popped it: take()
-//   queued  -> expired  its timer, which takes it out of the queue
-//   idle    -> expired  its timer, before it was enqueued: enqueue() then refuses
+//   queued  -> expired  its limit, which takes it out of the queue
+//   idle    -> expired  its limit, before it was enqueued: enqueue() then refuses
 // Whoever ends it readies the goroutine only if it has `parked`, which the waiter sets under the same lock; else the
 // waiter sees the new state when it comes to park. So between enqueue() and park() it may drop the lock and run other
-// code (condition_variable unlocks its mutex there). The timer is armed before the lock is taken (order: wheel, then
-// queue), and the destructor's cancel is synchronous: the record outlives the callback, and after it nobody touches the
-// queue's owner in its name.
+// code (condition_variable unlocks its mutex there). The limit is armed before the lock is taken (order: wheel or
+// context, then queue), and the destructor's disarm is synchronous: the record outlives the callback, and after it
+// nobody touches the queue's owner in its name.
 #pragma once
 #include <cstdint>
 #include <utility>
 
+#include "sched/limit.hpp"
 #include "sched/sched.hpp"
 
 namespace grt {
 
-struct waiting : timer_node {
+struct waiting : limiter {
   enum state_t : std::uint8_t { idle, queued, taken, expired };
 
   detail::waiter w{}; // w.elem: this record
@@ -27,20 +28,18 @@ struct waiting : timer_node {
   detail::wait_queue& queue;
   std::uint64_t n = 0; // how much it waits for; the queue's owner knows
   state_t state = idle;
-  bool parked = false, armed = false;
+  bool parked = false;
 
-  /// ns negative: no time-out. The lock is not held. @throws std::system_error no memory for a foreign thread's record
-  waiting(spin_lock& l, detail::wait_queue& q, std::int64_t ns) : g(self()), lock(l), queue(q) {
+  /// The lock is not held. @throws std::system_error no memory for a foreign thread's record
+  waiting(spin_lock& l, detail::wait_queue& q, const limit& to = {}) : g(self()), lock(l), queue(q) {
     w.elem = this;
-    if (ns >= 0) arm(ns);
+    if (to) arm(to);
   }
-  ~waiting() {
-    if (armed) timer_cancel(this);
-  }
+  ~waiting() { disarm(); }
   waiting(const waiting&) = delete;
   waiting& operator=(const waiting&) = delete;
 
-  /// Lock held. false: the time is up already.
+  /// Lock held. false: the limit was there first.
   bool enqueue() noexcept {
     if (state != idle) return false;
     state = queued;
@@ -61,7 +60,7 @@ struct waiting : timer_node {
   }
 
 private:
-  void arm(std::int64_t ns) noexcept;
+  void arm(const limit& to) noexcept;
 };
 
 inline waiting& waiting_of(detail::waiter* w) noexcept { return *static_cast<waiting*>(w->elem); }

@@ -2,6 +2,7 @@
 //
 // The woken may destroy the object: the waker's last touch is a release of the state (mutex) or of the lock
 // (wait_group), and it makes the goroutines it took out ready afterwards, from a list of its own.
+#include <grt/context.hpp>
 #include <grt/sync.hpp>
 
 #include <stdexcept>
@@ -21,11 +22,12 @@ bool may_spin() noexcept {
 }
 } // namespace
 
-GRT_NOINLINE bool mutex::lock_slow(std::int64_t timeout_ns) {
+GRT_NOINLINE bool mutex::lock_slow(std::int64_t timeout_ns, detail::ending* ctx) {
+  limit to{timeout_ns, ctx};
   std::uint64_t since = 0;
   timed_wait timed;
   auto end = [&](bool locked) {
-    if (timed.g) timed.cancel();
+    timed.disarm();
     return locked;
   };
   for (int spins = 0;;) {
@@ -43,11 +45,11 @@ GRT_NOINLINE bool mutex::lock_slow(std::int64_t timeout_ns) {
     }
     G* g = self();
     if (!since) since = now_ns();
-    if (timeout_ns > 0 && !timed.g) {
+    if (to && !timed.g) {
       timed.g = g;
       timed.lock = &queue_lock_;
       timed.queue = &queue_;
-      timed.arm(timeout_ns);
+      timed.arm(to);
     }
     std::uint32_t want = queued | (now_ns() - since > starve_ns ? starving : 0);
     queue_lock_.lock();
@@ -108,6 +110,11 @@ GRT_NOINLINE void mutex::unlock_slow() noexcept {
   if (g) hand_over ? ready(g) : ready_tail(g);
 }
 
+void mutex::lock(const context& ctx) {
+  detail::ending* e = detail::check_ending(ctx);
+  if (!try_lock() && !lock_slow(-1, e)) detail::throw_ended(*e);
+}
+
 void mutex::destroyed_locked() noexcept { fatal("a locked grt::mutex is destroyed"); }
 
 GRT_NOINLINE void wait_group::add(int n) {
@@ -150,7 +157,7 @@ GRT_NOINLINE void wait_group::add(int n) {
   }
 }
 
-bool wait_group::wait_ns(std::int64_t timeout_ns) {
+bool wait_group::wait_ns(std::int64_t timeout_ns, detail::ending* ctx) {
   if (!(state_.load(std::memory_order_acquire) >> 32)) { // [WG-1]
     // The last add may still be on its way out of lock_ for other waiters: wait for it, so that we may be destroyed.
     if (GRT_UNLIKELY(__atomic_load_n(&lock_.word, __ATOMIC_ACQUIRE))) { // [SPIN-1]
@@ -162,12 +169,12 @@ bool wait_group::wait_ns(std::int64_t timeout_ns) {
   if (timeout_ns == 0) return false;
   G* g = self();
   timed_wait timed;
-  if (timeout_ns > 0) {
+  if (limit to{timeout_ns, ctx}; to) {
     timed.g = g;
     timed.lock = &lock_;
     timed.queue = &queue_;
     timed.count = &state_;
-    timed.arm(timeout_ns);
+    timed.arm(to);
   }
   lock_.lock();
   lock_.tsan_acquire();
@@ -184,8 +191,13 @@ bool wait_group::wait_ns(std::int64_t timeout_ns) {
     park(g, release_of(&lock_), wait_reason::wait_group);
     s = g->ok == ok_expired ? s : 0;
   }
-  if (timed.g) timed.cancel();
+  timed.disarm();
   return !(s >> 32);
+}
+
+void wait_group::wait(const context& ctx) {
+  detail::ending* e = detail::check_ending(ctx);
+  if (!wait_ns(-1, e)) detail::throw_ended(*e);
 }
 
 void wait_group::destroyed_waited() noexcept { fatal("a grt::wait_group is destroyed while it is waited on"); }

@@ -3,7 +3,8 @@
 // All go by one rule: whoever changes the numbers takes those out of the queue who can go on now, under the lock,
 // grants them what they waited for, releases the lock as its last touch and makes them ready from a list of its own. So
 // the woken may destroy the object, and a newcomer finds either room and an empty queue or stands in line. Who gives up
-// (time-out) has left the queue under the lock; if it stood first, it admits those behind it.
+// (time-out, context) has left the queue under the lock; if it stood first, it admits those behind it.
+#include <grt/context.hpp>
 #include <grt/sync.hpp>
 
 #include <stdexcept>
@@ -28,13 +29,13 @@ void shared_mutex::admit_waiters(wake_list& wakes) noexcept {
   }
 }
 
-bool shared_mutex::lock_ns(bool exclusive, std::int64_t timeout_ns) {
+bool shared_mutex::lock_ns(bool exclusive, std::int64_t timeout_ns, detail::ending* ctx) {
   {
     queue_guard hold(lock_);
     if (queue_.empty() && admit(exclusive)) return true;
     if (timeout_ns == 0) return false;
   }
-  waiting r(lock_, queue_, timeout_ns);
+  waiting r(lock_, queue_, {timeout_ns, ctx});
   r.n = exclusive;
   queue_guard hold(lock_);
   if (queue_.empty() && admit(exclusive)) return true;
@@ -47,6 +48,16 @@ bool shared_mutex::lock_ns(bool exclusive, std::int64_t timeout_ns) {
   again.unlock();
   wakes.ready_all();
   return false;
+}
+
+void shared_mutex::lock(const context& ctx) {
+  detail::ending* e = detail::check_ending(ctx);
+  if (!lock_ns(true, -1, e)) detail::throw_ended(*e);
+}
+
+void shared_mutex::lock_shared(const context& ctx) {
+  detail::ending* e = detail::check_ending(ctx);
+  if (!lock_ns(false, -1, e)) detail::throw_ended(*e);
 }
 
 void shared_mutex::unlock() noexcept {
@@ -85,10 +96,10 @@ condition_core::~condition_core() {
   while (inside_.load(std::memory_order_acquire)) yield(); // [COND-1] runnable, all of them
 }
 
-bool condition_core::wait(std::int64_t timeout_ns, void (*unlock)(void*), void* lock) {
+bool condition_core::wait(std::int64_t timeout_ns, detail::ending* ctx, void (*unlock)(void*), void* lock) {
   bool notified = false;
   {
-    waiting r(lock_, queue_, timeout_ns);
+    waiting r(lock_, queue_, {timeout_ns, ctx});
     bool queued;
     {
       queue_guard hold(lock_);
@@ -104,6 +115,11 @@ bool condition_core::wait(std::int64_t timeout_ns, void (*unlock)(void*), void* 
   }
   inside_.fetch_sub(1, std::memory_order_release); // [COND-1] last touch
   return notified;
+}
+
+void condition_core::wait(const context& ctx, void (*unlock)(void*), void* lock) {
+  ending* e = check_ending(ctx);
+  if (!wait(-1, e, unlock, lock)) throw_ended(*e);
 }
 
 void condition_core::notify(bool all) noexcept {
@@ -128,7 +144,7 @@ void semaphore_core::admit_waiters(wake_list& wakes) noexcept {
   }
 }
 
-bool semaphore_core::acquire(std::int64_t n, std::int64_t timeout_ns) {
+bool semaphore_core::acquire(std::int64_t n, std::int64_t timeout_ns, ending* ctx) {
   auto take = [&] {
     if (!queue_.empty() || n > count_) return false;
     count_ -= n;
@@ -139,7 +155,7 @@ bool semaphore_core::acquire(std::int64_t n, std::int64_t timeout_ns) {
     if (take()) return true;
     if (timeout_ns == 0) return false;
   }
-  waiting r(lock_, queue_, timeout_ns);
+  waiting r(lock_, queue_, {timeout_ns, ctx});
   r.n = static_cast<std::uint64_t>(n);
   queue_guard hold(lock_);
   if (take()) return true;
@@ -152,6 +168,11 @@ bool semaphore_core::acquire(std::int64_t n, std::int64_t timeout_ns) {
   again.unlock();
   wakes.ready_all();
   return false;
+}
+
+void semaphore_core::acquire(std::int64_t n, const context& ctx) {
+  ending* e = check_ending(ctx);
+  if (!acquire(n, -1, e)) throw_ended(*e);
 }
 
 void semaphore_core::release(std::int64_t n, std::int64_t most) {
@@ -192,13 +213,20 @@ void barrier_core::release() noexcept {
   wakes.ready_all();
 }
 
-void barrier_core::wait(std::uint64_t phase) {
-  waiting r(lock_, queue_, -1);
+bool barrier_core::wait_until_over(std::uint64_t phase, ending* ctx) {
+  waiting r(lock_, queue_, {-1, ctx});
   queue_guard hold(lock_);
-  if (phase_ != phase) return;
-  r.enqueue();
+  if (phase_ != phase) return true;
+  if (!r.enqueue()) return false;
   hold.hand_over();
-  r.park_here(wait_reason::barrier);
+  return r.park_here(wait_reason::barrier);
+}
+
+void barrier_core::wait(std::uint64_t phase) { wait_until_over(phase, nullptr); }
+
+void barrier_core::wait(std::uint64_t phase, const context& ctx) {
+  ending* e = check_ending(ctx);
+  if (!wait_until_over(phase, e)) throw_ended(*e);
 }
 } // namespace detail
 
@@ -222,14 +250,21 @@ bool latch::try_wait() const noexcept {
   return !count_;
 }
 
-void latch::wait() const {
-  if (try_wait()) return;
-  waiting r(lock_, queue_, -1);
+bool latch::wait_until_over(detail::ending* ctx) const {
+  if (try_wait()) return true;
+  waiting r(lock_, queue_, {-1, ctx});
   queue_guard hold(lock_);
-  if (!count_) return;
-  r.enqueue();
+  if (!count_) return true;
+  if (!r.enqueue()) return false;
   hold.hand_over();
-  r.park_here(wait_reason::latch);
+  return r.park_here(wait_reason::latch);
+}
+
+void latch::wait() const { wait_until_over(nullptr); }
+
+void latch::wait(const context& ctx) const {
+  detail::ending* e = detail::check_ending(ctx);
+  if (!wait_until_over(e)) detail::throw_ended(*e);
 }
 
 } // namespace grt

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include <grt/detail/chan_core.hpp>
+#include <grt/detail/duration.hpp>
 
 namespace grt {
 
@@ -84,6 +85,14 @@ struct access {
   template <class T> static recv_chan<T> recv_of(chan_core* c) noexcept { return chan_ref(c), recv_chan<T>(c); }
 };
 
+inline bool sent(outcome o) {
+  if (GRT_DETAIL_UNLIKELY(o == outcome::closed)) throw_closed("grt: send on closed channel");
+  return o == outcome::ok;
+}
+inline recv_result result_of(outcome o) noexcept {
+  return o == outcome::ok ? recv_result::ok : o == outcome::closed ? recv_result::closed : recv_result::empty;
+}
+
 template <class T> struct sender_ops {
   static void send(chan_core* c, T&& value) {
     if (GRT_DETAIL_UNLIKELY(!c)) chan_nil_block(true);
@@ -95,15 +104,12 @@ template <class T> struct sender_ops {
       c->n++;
       return chan_unlock(c);
     }
-    if (GRT_DETAIL_UNLIKELY(chan_send_locked(c, &value, true) != outcome::ok))
-      throw_closed("grt: send on closed channel");
+    sent(chan_send_locked(c, &value, true));
   }
   static bool try_send(chan_core* c, T& value) {
     if (!c) return false;
     chan_lock(c);
-    outcome o = chan_send_locked(c, &value, false);
-    if (GRT_DETAIL_UNLIKELY(o == outcome::closed)) throw_closed("grt: send on closed channel");
-    return o == outcome::ok;
+    return sent(chan_send_locked(c, &value, false));
   }
 };
 
@@ -134,9 +140,24 @@ template <class T> struct receiver_ops {
     chan_lock(c);
     outcome o = chan_recv_locked(c, &out.value, false);
     out.full = o == outcome::ok;
-    return o == outcome::ok ? recv_result::ok : o == outcome::closed ? recv_result::closed : recv_result::empty;
+    return result_of(o);
+  }
+  static recv_result recv_for(chan_core* c, raw<T>& out, std::int64_t ns) {
+    outcome o = chan_recv_for(c, &out.value, ns);
+    out.full = o == outcome::ok;
+    return result_of(o);
   }
 };
+/// Assigns; what cannot be assigned without throwing is destroyed and made anew, for a value must not get lost.
+template <class T> void put_into(T& out, T&& v) noexcept {
+  if constexpr (std::is_nothrow_move_assignable_v<T>) {
+    out = std::move(v);
+  } else {
+    std::destroy_at(&out);
+    std::construct_at(&out, std::move(v));
+  }
+}
+template <class T> void put_into(std::optional<T>& out, T&& v) noexcept { out.emplace(std::move(v)); }
 
 struct sentinel {};
 template <class T> class iterator {
@@ -167,8 +188,20 @@ template <class T> std::optional<T> receive(chan_core* c) {
 template <class T, class Out> recv_result try_receive(chan_core* c, Out& out) {
   raw<T> r;
   recv_result x = receiver_ops<T>::try_recv(c, r);
-  if (x == recv_result::ok) out = std::move(r.value);
+  if (r.full) put_into(out, std::move(r.value));
   return x;
+}
+template <class T, class Out> recv_result receive_for(chan_core* c, Out& out, std::int64_t ns) {
+  raw<T> r;
+  recv_result x = receiver_ops<T>::recv_for(c, r, ns);
+  if (r.full) put_into(out, std::move(r.value));
+  return x;
+}
+template <class T> std::optional<T> receive_in(chan_core* c, const context& ctx) {
+  raw<T> r;
+  r.full = chan_recv_in(c, &r.value, ctx) == outcome::ok;
+  if (r.full) return std::optional<T>(std::move(r.value));
+  return std::nullopt;
 }
 } // namespace detail
 
@@ -186,6 +219,16 @@ public:
     return sender_ops<T>::try_send(this->c_, copy);
   }
   bool try_send(T&& v) const { return sender_ops<T>::try_send(this->c_, v); }
+  /// @throws std::system_error the context has ended, before or first. channel_error as above.
+  void send(T value, const context& ctx) const { sent(chan_send_in(this->c_, &value, ctx)); }
+  /// Waits at most d. false: not sent; then an rvalue is untouched. @throws channel_error closed, also while waiting.
+  template <class R, class P> bool send_for(const T& v, std::chrono::duration<R, P> d) const {
+    T copy(v);
+    return sent(chan_send_for(this->c_, &copy, ns_of(d)));
+  }
+  template <class R, class P> bool send_for(T&& v, std::chrono::duration<R, P> d) const {
+    return sent(chan_send_for(this->c_, &v, ns_of(d)));
+  }
   /// Wakes all who wait here. @throws channel_error closed already, or nil. Go: close(ch).
   void close() const { chan_close(this->c_); }
 };
@@ -195,14 +238,16 @@ public:
   void send() const {
     if (!this->c_) chan_nil_block(true);
     chan_lock(this->c_);
-    if (chan_send_locked(this->c_, nullptr, true) != outcome::ok) throw_closed("grt: send on closed channel");
+    sent(chan_send_locked(this->c_, nullptr, true));
   }
   bool try_send() const {
     if (!this->c_) return false;
     chan_lock(this->c_);
-    outcome o = chan_send_locked(this->c_, nullptr, false);
-    if (o == outcome::closed) throw_closed("grt: send on closed channel");
-    return o == outcome::ok;
+    return sent(chan_send_locked(this->c_, nullptr, false));
+  }
+  void send(const context& ctx) const { sent(chan_send_in(this->c_, nullptr, ctx)); }
+  template <class R, class P> bool send_for(std::chrono::duration<R, P> d) const {
+    return sent(chan_send_for(this->c_, nullptr, ns_of(d)));
   }
   void close() const { chan_close(this->c_); }
 };
@@ -215,6 +260,15 @@ public:
   std::optional<T> recv() const { return receive<T>(this->c_); }
   recv_result try_recv(T& out) const { return try_receive<T>(this->c_, out); }
   recv_result try_recv(std::optional<T>& out) const { return try_receive<T>(this->c_, out); }
+  /// @throws std::system_error the context has ended, before or first.
+  std::optional<T> recv(const context& ctx) const { return receive_in<T>(this->c_, ctx); }
+  /// Waits at most d. empty: nothing came; out is as before then, and when closed.
+  template <class R, class P> recv_result recv_for(T& out, std::chrono::duration<R, P> d) const {
+    return receive_for<T>(this->c_, out, ns_of(d));
+  }
+  template <class R, class P> recv_result recv_for(std::optional<T>& out, std::chrono::duration<R, P> d) const {
+    return receive_for<T>(this->c_, out, ns_of(d));
+  }
   /// for (T& v : ch): until closed and drained. Go: for v := range ch.
   iterator<T> begin() const { return iterator<T>(this->c_); }
   sentinel end() const { return {}; }
@@ -231,8 +285,11 @@ public:
   recv_result try_recv() const {
     if (!this->c_ || looks_empty(this->c_)) return recv_result::empty;
     chan_lock(this->c_);
-    outcome o = chan_recv_locked(this->c_, nullptr, false);
-    return o == outcome::ok ? recv_result::ok : o == outcome::closed ? recv_result::closed : recv_result::empty;
+    return result_of(chan_recv_locked(this->c_, nullptr, false));
+  }
+  bool recv(const context& ctx) const { return chan_recv_in(this->c_, nullptr, ctx) == outcome::ok; }
+  template <class R, class P> recv_result recv_for(std::chrono::duration<R, P> d) const {
+    return result_of(chan_recv_for(this->c_, nullptr, ns_of(d)));
   }
 };
 } // namespace detail
@@ -254,7 +311,7 @@ public:
   chan() : chan(0) {}
   /// @throws std::length_error too large; std::bad_alloc.
   explicit chan(std::size_t capacity) : base(detail::chan_make(capacity, detail::ops_for<T>())) {}
-  chan(nil_t) noexcept : base(nullptr) {}
+  chan(nil_t) noexcept : base(nullptr) {} ///< so is one that was moved from
 };
 
 /// What may only be received from. Go: <-chan T.

@@ -2,10 +2,12 @@
 #pragma once
 #include <chrono>
 #include <cstddef>
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include <grt/chan.hpp>
 #include <grt/time.hpp>
@@ -35,9 +37,13 @@ template <class T, class F> struct recv_case : case_base {
   raw<T> in;
   F f;
   recv_case(chan_core* c, F f) : case_base(c, false), f(std::move(f)) { k.elem = &in.value; }
-  void fire(bool ok) {
-    in.full = ok;
-    give(f, ok ? std::optional<T>(std::move(in.value)) : std::optional<T>());
+  void fire(bool ok) { // leaves `in` empty: in a select_set it fires again
+    std::optional<T> v;
+    if (ok) {
+      v.emplace(std::move(in.value));
+      in.value.~T();
+    }
+    give(f, std::move(v));
   }
 };
 template <class F> struct recv_case<void, F> : case_base {
@@ -183,5 +189,91 @@ template <class... C> std::size_t select(C&&... cases) {
     return which;
   }
 }
+
+namespace detail {
+
+// A case of a select_set: a copy of the case made from its parts, and a reference to its channel.
+struct set_entry {
+  enum kind_t : std::uint8_t { recv, send, timeout, dflt };
+  std::size_t index = 0;
+  kind_t kind;
+  select_case* k = nullptr; // of recv and send
+  chan_core* chan = nullptr;
+  std::int64_t ns = 0; // of timeout
+  explicit set_entry(kind_t t) noexcept : kind(t) {}
+  virtual ~set_entry();
+  virtual void fire(bool ok) = 0;
+  void keep(select_case& of) noexcept {
+    k = &of;
+    chan_ref(chan = of.c);
+  }
+  set_entry(const set_entry&) = delete;
+  set_entry& operator=(const set_entry&) = delete;
+};
+template <class C> struct stored_case;
+template <class T, class F> struct stored_case<recv_case<T, F>> : set_entry {
+  recv_case<T, F> c;
+  explicit stored_case(recv_case<T, F>& from) : set_entry(recv), c(from.k.c, std::move(from.f)) { keep(c.k); }
+  void fire(bool ok) override { c.fire(ok); }
+};
+template <class T, class V, class F> struct stored_case<send_case<T, V, F>> : set_entry {
+  send_case<T, T, F> c;
+  explicit stored_case(send_case<T, V, F>& from)
+      : set_entry(send), c(from.k.c, std::move(from.value), std::move(from.f)) {
+    keep(c.k);
+  }
+  void fire(bool ok) override { c.fire(ok); }
+};
+template <class F> struct stored_case<send_case<void, void, F>> : set_entry {
+  send_case<void, void, F> c;
+  explicit stored_case(send_case<void, void, F>& from) : set_entry(send), c(from.k.c, std::move(from.f)) { keep(c.k); }
+  void fire(bool ok) override { c.fire(ok); }
+};
+template <class F> struct stored_case<timeout_case<F>> : set_entry {
+  timeout_case<F> c;
+  explicit stored_case(timeout_case<F>& from) : set_entry(timeout), c(from.ns, std::move(from.f)) { ns = c.ns; }
+  void fire(bool ok) override { detail::fire(c, ok); }
+};
+template <class F> struct stored_case<default_case<F>> : set_entry {
+  default_case<F> c;
+  explicit stored_case(default_case<F>& from) : set_entry(dflt), c(std::move(from.f)) {}
+  void fire(bool ok) override { detail::fire(c, ok); }
+};
+} // namespace detail
+
+/// A select whose cases are made at run time. One goroutine at a time; handlers may add and remove cases. A case keeps
+/// its channel alive. Go: reflect.Select.
+class select_set {
+public:
+  select_set() = default;
+  select_set(select_set&&) = default;
+  select_set& operator=(select_set&&) = default;
+  /// The case is moved in, its value too, at once; what it refers to (on_recv's out) must live as long as the case. Its
+  /// index counts up from 0 and is never used again. @throws std::logic_error a second default; std::bad_alloc.
+  template <class C> std::size_t add(C&& c) {
+    static_assert(!std::is_lvalue_reference_v<C>,
+                  "grt::select_set::add takes a case as a temporary: on_recv(...), on_send(...)");
+    auto e = std::make_shared<detail::stored_case<C>>(c);
+    return put(std::move(e));
+  }
+  /// Waits until one of the cases can go on, does it, runs its handler, returns its index. Receives, time-outs (each
+  /// wait anew, the earliest counts) and the default stay; a send that fired leaves. With no case left it waits for
+  /// ever. @throws channel_error a send whose channel is closed, which leaves too; what the handler throws, the
+  /// operation then done. Allocates only after cases were added.
+  std::size_t wait();
+  /// false: no such case any more.
+  bool remove(std::size_t index) noexcept;
+  /// How many cases there are.
+  std::size_t size() const noexcept { return entries_.size(); }
+
+private:
+  std::size_t put(std::shared_ptr<detail::set_entry> e);
+  std::vector<std::shared_ptr<detail::set_entry>> entries_; // in order of index
+  std::vector<detail::select_case*> cases_;                 // room for wait()
+  std::vector<detail::set_entry*> of_case_;
+  std::vector<detail::chan_core*> order_;
+  std::vector<unsigned> scratch_;
+  std::size_t next_ = 0;
+};
 
 } // namespace grt

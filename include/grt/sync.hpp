@@ -1,7 +1,9 @@
-// grt/sync.hpp - mutex, shared_mutex, condition_variable, wait_group, semaphores, latch, barrier, call_once.
+// grt/sync.hpp - mutex, shared_mutex, condition_variable, wait_group, semaphores, latch, barrier, call_once; by
+// grt/group.hpp also error_group and single_flight.
 #pragma once
 #include <atomic>
 #include <chrono>
+#include <concepts>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
@@ -9,12 +11,14 @@
 #include <mutex>
 #include <utility>
 
+#include <grt/detail/ending.hpp>
 #include <grt/detail/spin.hpp>
 #include <grt/detail/waiter.hpp>
 #include <grt/go.hpp>
 #include <grt/time.hpp>
 
 namespace grt {
+class context;
 class wake_list;
 namespace detail {
 [[noreturn]] void throw_bad_count();
@@ -46,6 +50,8 @@ public:
             !state_.compare_exchange_strong(free, locked, std::memory_order_acquire, std::memory_order_relaxed)))
       lock_slow(-1);
   }
+  /// @throws std::system_error the context has ended: at once if it had, and then also a free mutex is not locked.
+  void lock(const context& ctx);
   bool try_lock() noexcept {
     std::uint32_t s = state_.load(std::memory_order_relaxed);
     while (!(s & (locked | starving)))
@@ -71,7 +77,7 @@ public:
 
 private:
   static constexpr std::uint32_t locked = 1, queued = 2, starving = 4;
-  bool lock_slow(std::int64_t timeout_ns); // negative: none
+  bool lock_slow(std::int64_t timeout_ns, detail::ending* ctx = nullptr); // negative: none
   void unlock_slow() noexcept;
   [[noreturn]] static void destroyed_locked() noexcept;
 
@@ -104,9 +110,11 @@ public:
   }
   /// Parks until the count is zero.
   void wait() { wait_ns(-1); }
+  /// @throws std::system_error the context has ended first.
+  void wait(const context& ctx);
   /// Parks until the count is zero, at most d. false: it is not.
   template <class R, class P> bool wait_for(std::chrono::duration<R, P> d) { return wait_ns(detail::ns_of(d)); }
-  /// add(1), and done() when f has returned. @throws as grt::go; the count is then as before.
+  /// add(1), and done() when f is left. @throws as grt::go; the count is then as before.
   template <class F> void go(F&& f, const char* file = __builtin_FILE(), unsigned line = __builtin_LINE()) {
     start(nullptr, std::forward<F>(f), file, line);
   }
@@ -116,20 +124,24 @@ public:
   }
 
 private:
+  struct leave {
+    wait_group* w;
+    ~leave() {
+      if (w) w->done();
+    }
+  };
   template <class F> void start(const attr* a, F&& f, const char* file, unsigned line) {
     add(1);
+    leave unless_started{this}; // copying f may throw too
     auto body = [this, f = std::forward<F>(f)]() mutable {
-      f();
-      done();
+      leave end{this};         // also when the goroutine is left by grt::exit
+      auto run = std::move(f); // what it holds is gone before done()
+      run();
     };
-    try {
-      detail::spawn<decltype(body)>(file, line, a, std::move(body));
-    } catch (...) {
-      done();
-      throw;
-    }
+    detail::spawn<decltype(body)>(file, line, a, std::move(body));
+    unless_started.w = nullptr;
   }
-  bool wait_ns(std::int64_t timeout_ns);
+  bool wait_ns(std::int64_t timeout_ns, detail::ending* ctx = nullptr);
   static constexpr std::uint64_t one = std::uint64_t{1} << 32;
   [[noreturn]] static void destroyed_waited() noexcept;
 
@@ -152,6 +164,8 @@ public:
   shared_mutex& operator=(const shared_mutex&) = delete;
 
   void lock() { lock_ns(true, -1); }
+  /// @throws std::system_error the context has ended first.
+  void lock(const context& ctx);
   bool try_lock() { return lock_ns(true, 0); }
   template <class R, class P> bool try_lock_for(std::chrono::duration<R, P> d) {
     return lock_ns(true, detail::ns_of(d));
@@ -162,6 +176,7 @@ public:
   /// Unlocking what is not locked so is fatal, with a report.
   void unlock() noexcept;
   void lock_shared() { lock_ns(false, -1); }
+  void lock_shared(const context& ctx);
   bool try_lock_shared() { return lock_ns(false, 0); }
   template <class R, class P> bool try_lock_shared_for(std::chrono::duration<R, P> d) {
     return lock_ns(false, detail::ns_of(d));
@@ -172,9 +187,9 @@ public:
   void unlock_shared() noexcept;
 
 private:
-  bool lock_ns(bool exclusive, std::int64_t timeout_ns); // negative: none
-  bool admit(bool exclusive) noexcept;                   // lock_ held
-  void admit_waiters(wake_list& wakes) noexcept;         // lock_ held
+  bool lock_ns(bool exclusive, std::int64_t timeout_ns, detail::ending* ctx = nullptr); // negative: none
+  bool admit(bool exclusive) noexcept;                                                  // lock_ held
+  void admit_waiters(wake_list& wakes) noexcept;                                        // lock_ held
   [[noreturn]] static void misused(const char* how) noexcept;
 
   detail::spin_lock lock_; // guards all of it; what returns from unlock has touched nothing after releasing it
@@ -191,8 +206,10 @@ public:
   ~condition_core();
   condition_core(const condition_core&) = delete;
   condition_core& operator=(const condition_core&) = delete;
-  /// unlock(lock) is called once the caller stands in the queue. false: the time was up first.
-  bool wait(std::int64_t timeout_ns, void (*unlock)(void*), void* lock);
+  /// unlock(lock) is called once the caller stands in the queue. false: the time was up, or the context over, first.
+  bool wait(std::int64_t timeout_ns, ending* ctx, void (*unlock)(void*), void* lock);
+  /// @throws std::system_error the context has ended; unlock was not called if it had before.
+  void wait(const context& ctx, void (*unlock)(void*), void* lock);
   void notify(bool all) noexcept;
 
 private:
@@ -210,8 +227,18 @@ public:
   void notify_all() noexcept { core_.notify(true); }
   /// Unlocks, waits, locks again. Waiters are woken in order.
   template <class Lock> void wait(Lock& lock) { wait_ns(lock, -1); }
-  template <class Lock, class Pred> void wait(Lock& lock, Pred done) {
+  template <class Lock, class Pred>
+  requires std::predicate<Pred&>
+  void wait(Lock& lock, Pred done) {
     while (!done()) wait(lock);
+  }
+  /// @throws std::system_error the context has ended; the lock is held again then.
+  template <class Lock> void wait(Lock& lock, const context& ctx) {
+    relock<Lock> r{lock};
+    core_.wait(ctx, relock<Lock>::unlock, &r);
+  }
+  template <class Lock, class Pred> void wait(Lock& lock, const context& ctx, Pred done) {
+    for (detail::check_ending(ctx); !done();) wait(lock, ctx);
   }
   template <class Lock, class R, class P> std::cv_status wait_for(Lock& lock, std::chrono::duration<R, P> d) {
     return wait_ns(lock, detail::ns_of(d)) ? std::cv_status::no_timeout : std::cv_status::timeout;
@@ -231,22 +258,21 @@ public:
   }
 
 private:
+  template <class Lock> struct relock { // also when unlocking threw nothing but waiting did
+    Lock& l;
+    bool unlocked = false;
+    ~relock() {
+      if (unlocked) l.lock();
+    }
+    static void unlock(void* p) {
+      auto* r = static_cast<relock*>(p);
+      r->l.unlock();
+      r->unlocked = true;
+    }
+  };
   template <class Lock> bool wait_ns(Lock& lock, std::int64_t ns) {
-    struct relock { // also when unlocking threw nothing but waiting did
-      Lock& l;
-      bool unlocked = false;
-      ~relock() {
-        if (unlocked) l.lock();
-      }
-    } r{lock};
-    return core_.wait(
-        ns,
-        [](void* p) {
-          auto* r = static_cast<relock*>(p);
-          r->l.unlock();
-          r->unlocked = true;
-        },
-        &r);
+    relock<Lock> r{lock};
+    return core_.wait(ns, nullptr, relock<Lock>::unlock, &r);
   }
   detail::condition_core core_;
 };
@@ -256,7 +282,8 @@ namespace detail {
 class semaphore_core {
 public:
   explicit constexpr semaphore_core(std::int64_t n) noexcept : count_(n) {}
-  bool acquire(std::int64_t n, std::int64_t timeout_ns);
+  bool acquire(std::int64_t n, std::int64_t timeout_ns, ending* ctx = nullptr);
+  void acquire(std::int64_t n, const context& ctx);
   void release(std::int64_t n, std::int64_t most);
 
 private:
@@ -280,6 +307,9 @@ public:
   static constexpr std::ptrdiff_t max() noexcept { return Most; }
   /// Parks until n can be taken. @throws std::invalid_argument n < 0 or above max(), which could never be.
   void acquire(std::ptrdiff_t n = 1) { core_.acquire(checked(n), -1); }
+  /// @throws std::system_error the context has ended first; nothing is taken then.
+  void acquire(std::ptrdiff_t n, const context& ctx) { core_.acquire(checked(n), ctx); }
+  void acquire(const context& ctx) { acquire(1, ctx); }
   bool try_acquire(std::ptrdiff_t n = 1) { return core_.acquire(checked(n), 0); }
   template <class R, class P> bool try_acquire_for(std::chrono::duration<R, P> d, std::ptrdiff_t n = 1) {
     return core_.acquire(checked(n), detail::ns_of(d));
@@ -313,12 +343,15 @@ public:
   void count_down(std::ptrdiff_t n = 1);
   bool try_wait() const noexcept;
   void wait() const;
+  /// @throws std::system_error the context has ended first.
+  void wait(const context& ctx) const;
   void arrive_and_wait(std::ptrdiff_t n = 1) {
     count_down(n);
     wait();
   }
 
 private:
+  bool wait_until_over(detail::ending* ctx) const;
   mutable detail::spin_lock lock_;
   std::ptrdiff_t count_;
   mutable detail::wait_queue queue_;
@@ -334,8 +367,10 @@ public:
   bool arrive(std::ptrdiff_t n, bool drop, std::uint64_t& phase);
   void release() noexcept;
   void wait(std::uint64_t phase);
+  void wait(std::uint64_t phase, const context& ctx);
 
 private:
+  bool wait_until_over(std::uint64_t phase, ending* ctx);
   spin_lock lock_;
   std::uint64_t phase_ = 0;
   std::ptrdiff_t expected_, left_;
@@ -362,6 +397,8 @@ public:
   /// @throws std::logic_error more arrive than are expected.
   [[nodiscard]] arrival_token arrive(std::ptrdiff_t n = 1) { return arrival_token(step(n, false)); }
   void wait(arrival_token&& t) { core_.wait(t.phase); }
+  /// @throws std::system_error the context has ended before the phase; the caller has arrived all the same.
+  void wait(arrival_token&& t, const context& ctx) { core_.wait(t.phase, ctx); }
   void arrive_and_wait() { wait(arrive()); }
   /// Arrives, and is expected no more from the next phase on.
   void arrive_and_drop() { step(1, true); }
@@ -402,3 +439,5 @@ template <class F, class... A> void call_once(once_flag& flag, F&& f, A&&... arg
 }
 
 } // namespace grt
+
+#include <grt/group.hpp> // error_group, single_flight

@@ -9,6 +9,8 @@
 #include <utility>
 
 #include <grt/chan.hpp>
+#include <grt/detail/duration.hpp>
+#include <grt/go.hpp>
 
 namespace grt {
 
@@ -16,21 +18,15 @@ using time_point = std::chrono::steady_clock::time_point;
 
 namespace detail {
 void sleep_ns(std::int64_t ns);
-/// Whole nanoseconds, rounded up, never negative; what does not fit is for ever (292 years).
-template <class R, class P> std::int64_t ns_of(std::chrono::duration<R, P> d) noexcept {
-  using ns = std::chrono::nanoseconds;
-  if (d <= d.zero()) return 0;
-  if (std::chrono::duration<double>(d).count() > 9e9) return std::int64_t{9000000000} * 1000000000;
-  return std::chrono::ceil<ns>(d).count();
-}
+void sleep_within(std::int64_t ns, const context& ctx);
 
 struct timer_core; // counted: each handle holds one, being armed another
 /// Sends the time on c, of capacity 1; period 0: once. One reference for the caller. @throws std::system_error no
 /// memory or no thread.
 timer_core* timer_make(chan_core* c);
 /// Storage for a callable of `bytes`, 16-byte aligned, to be constructed before the first timer_set. run and destroy
-/// are given the storage.
-timer_core* timer_make(std::size_t bytes, void (*run)(void*), void (*destroy)(void*), void*& storage);
+/// are given the storage. `a`: what its goroutines are started with, or null; copied.
+timer_core* timer_make(std::size_t bytes, void (*run)(void*), void (*destroy)(void*), void*& storage, const attr* a);
 void timer_forget_function(timer_core* t) noexcept;                  // its construction threw
 bool timer_set(timer_core* t, std::int64_t ns, std::int64_t period); // stops, then arms. true: it was pending
 bool timer_stop(timer_core* t) noexcept;
@@ -63,6 +59,11 @@ protected:
 /// Parks for at least d. No allocation; a thread grt did not make sleeps in the kernel. Go: time.Sleep.
 template <class R, class P> void sleep_for(std::chrono::duration<R, P> d) { detail::sleep_ns(detail::ns_of(d)); }
 inline void sleep_until(time_point t) { sleep_for(t - std::chrono::steady_clock::now()); }
+/// @throws std::system_error the context has ended first, or before.
+template <class R, class P> void sleep_for(std::chrono::duration<R, P> d, const context& ctx) {
+  detail::sleep_within(detail::ns_of(d), ctx);
+}
+inline void sleep_until(time_point t, const context& ctx) { sleep_for(t - std::chrono::steady_clock::now(), ctx); }
 
 /// Fires once: sends the time on c(), or starts a function's goroutine (after_func). A shared handle; dropping the last
 /// one does not stop it. Any thread; nothing blocks. After stop() or reset() no value of before is ever received, as
@@ -90,27 +91,36 @@ public:
 
 private:
   explicit timer(detail::timer_core* t) noexcept : timer_handle(t) {}
+  template <class F> static timer run_after(const attr* a, std::int64_t ns, F&& f);
   template <class R, class P, class F> friend timer after_func(std::chrono::duration<R, P> d, F&& f);
+  template <class R, class P, class F> friend timer after_func(const attr& a, std::chrono::duration<R, P> d, F&& f);
 };
 
-/// Runs f in a goroutine of its own once d has passed. The memory for that goroutine is taken now; it is counted once
-/// it starts. f may run several times at once if it is reset while it runs. @throws std::system_error no memory. Go:
-/// time.AfterFunc.
-template <class R, class P, class F> timer after_func(std::chrono::duration<R, P> d, F&& f) {
+template <class F> timer timer::run_after(const attr* a, std::int64_t ns, F&& f) {
   using T = std::decay_t<F>;
   static_assert(alignof(T) <= 16, "grt::after_func: capture over-aligned data by pointer");
   void* storage;
   timer t(detail::timer_make(
-      sizeof(T), [](void* p) { std::invoke(*static_cast<T*>(p)); }, [](void* p) { static_cast<T*>(p)->~T(); },
-      storage));
+      sizeof(T), [](void* p) { std::invoke(*static_cast<T*>(p)); }, [](void* p) { static_cast<T*>(p)->~T(); }, storage,
+      a));
   try {
     ::new (storage) T(std::forward<F>(f));
   } catch (...) {
     detail::timer_forget_function(t.t_);
     throw;
   }
-  detail::timer_set(t.t_, detail::ns_of(d), 0);
+  detail::timer_set(t.t_, ns, 0);
   return t;
+}
+
+/// Runs f in a goroutine of its own once d has passed. The memory for that goroutine is taken now; it is counted once
+/// it starts. f may run several times at once if it is reset while it runs. @throws std::system_error no memory. Go:
+/// time.AfterFunc.
+template <class R, class P, class F> timer after_func(std::chrono::duration<R, P> d, F&& f) {
+  return timer::run_after(nullptr, detail::ns_of(d), std::forward<F>(f));
+}
+template <class R, class P, class F> timer after_func(const attr& a, std::chrono::duration<R, P> d, F&& f) {
+  return timer::run_after(&a, detail::ns_of(d), std::forward<F>(f));
 }
 
 /// Receives the time once d has passed. It cannot be stopped and lives until it is due: in a loop use on_timeout(d),

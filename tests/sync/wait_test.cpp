@@ -41,8 +41,10 @@ TEST_F(SharedMutex, ReadersTogether_WritersAlone_FromGoroutinesAndThreads) {
   };
   int rounds = scaled(2000);
   wait_group w;
+  latch start(8); // else the first may be over before the last is born
   for (int g = 0; g < 8; g++)
     w.go([&, g] {
+      start.arrive_and_wait();
       for (int i = 0; i < rounds; i++) (i + g) % 4 ? read() : write();
     });
   std::thread outside([&] {

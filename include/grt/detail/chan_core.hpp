@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include <grt/detail/ending.hpp>
 #include <grt/detail/spin.hpp>
 #include <grt/detail/waiter.hpp>
 
@@ -77,16 +78,29 @@ struct select_case {
   std::uint32_t tag; // index + 1
 };
 
+struct select_room {
+  chan_core** order;
+  unsigned* index;
+};
 /// The cases of one select; n is as long as the expression. Allocates only beyond 8 cases.
 struct select_args {
   select_case** cases;
   unsigned n;
   bool has_default;
-  std::int64_t timeout_ns; // negative: none
+  std::int64_t timeout_ns;     // negative: none
+  ending* ctx = nullptr;       // its end counts as a time-out
+  select_room* room = nullptr; // beyond 8 cases: for n of each, else allocated
 };
 inline constexpr int select_default = -1, select_timeout = -2;
 /// Returns the index of the case that fired, `ok` false if by close (a send then has not happened), or one of the two
 /// above.
 int select_run(const select_args& a, bool& ok);
+
+/// One operation, null channels too. blocked: the time was up. The second pair throws system_error when the context
+/// ends first.
+outcome chan_send_for(chan_core* c, void* from, std::int64_t ns);
+outcome chan_recv_for(chan_core* c, void* to, std::int64_t ns);
+outcome chan_send_in(chan_core* c, void* from, const context& ctx);
+outcome chan_recv_in(chan_core* c, void* to, const context& ctx);
 
 } // namespace grt::detail
