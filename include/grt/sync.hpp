@@ -117,11 +117,11 @@ public:
 
 private:
   template <class F> void start(const attr* a, F&& f, const char* file, unsigned line) {
-    add(1);
-    auto body = [this, f = std::forward<F>(f)]() mutable {
+    auto body = [this, f = std::forward<F>(f)]() mutable { // copying f may throw: before it is counted
       f();
       done();
     };
+    add(1);
     try {
       detail::spawn<decltype(body)>(file, line, a, std::move(body));
     } catch (...) {
