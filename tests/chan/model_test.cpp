@@ -14,7 +14,7 @@
 #include <thread>
 #include <vector>
 
-#include "sched/sched.hpp"
+#include "tests/support/attempt.hpp"
 #include "tests/support/elements.hpp"
 #include "tests/support/seed.hpp"
 
@@ -217,17 +217,15 @@ private:
     else go(body);
     settle(&o);
   }
-  static bool rests(const operation& o) {
+  static bool settled(const operation& o) {
     if (o.done.load(std::memory_order_acquire)) return true;
     G* g = o.g.load(std::memory_order_acquire);
-    if (!g || o.wait == patience::moment) return false;
-    if (g->kind == g_kind::foreign) return __atomic_load_n(&g->birth, __ATOMIC_ACQUIRE) == 1;
-    return __atomic_load_n(&g->reason, __ATOMIC_ACQUIRE) != wait_reason::none;
+    return g && o.wait != patience::moment && rests(g);
   }
   void settle(const operation* first) { // who started goes first: only it wakes others
-    while (first && !rests(*first)) yield();
+    while (first && !settled(*first)) yield();
     for (auto& o : all_)
-      while (!rests(*o)) yield();
+      while (!settled(*o)) yield();
   }
 
   void judge(operation& o) {
