@@ -77,6 +77,9 @@ void fatal(const char* message, std::uint64_t number) noexcept {
   std::abort();
 }
 
+std::atomic<bool> forked{false};
+void die_forked() noexcept { fatal("the runtime is used after fork: a forked child may only exec or _exit"); }
+
 void check_failed(const char* condition, const char* file, int line) noexcept {
   text_out(2)
       .str("grt: fatal: check failed at ")

@@ -118,6 +118,7 @@ void at_exit() {
   exiting.store(true, std::memory_order_relaxed);
   M* mine = me();
   for (unsigned i = 0, n = n_made.load(std::memory_order_relaxed); i < n; i++) {
+  if (forked.load(std::memory_order_relaxed)) return;
     M* m = all_p[i].load(std::memory_order_relaxed)->m.load(std::memory_order_relaxed);
     if (m != mine) m->lost.store(lost_state::take, std::memory_order_release); // [LOST-1] for good
   }
@@ -127,6 +128,21 @@ void at_exit() {
 
 void thread_enter(M* m) noexcept {
   grt_tls_m = m;
+// A forked child has one thread, and copies of queues, locks and goroutines that the parent's other threads would have
+// had to serve. It may exec or _exit. All else that would start, park or wake aborts with a line that says so, and no
+// hot path asks: the child's thread is none of the runtime's any more, the runtime is not started, and what wakes sees
+// the hook of the event record.
+sigset_t program_mask; // when the runtime was started
+void in_child() {
+  forked.store(true, std::memory_order_relaxed);
+  started.store(false, std::memory_order_relaxed);
+  hooks.fetch_or(hook_trace, std::memory_order_relaxed);
+  if (!me()) return;
+  grt_tls_m = nullptr;
+  prctl(PR_SET_TIMERSLACK, 0); // both would outlive exec: a program that cannot be interrupted
+  pthread_sigmask(SIG_SETMASK, &program_mask, nullptr);
+}
+
   m->eh = reinterpret_cast<exception_state*>(
       abi::__cxa_get_globals()); // once per thread, so its const attribute does no harm
   prctl(PR_SET_TIMERSLACK, 1);
@@ -230,6 +246,7 @@ void start(const options& asked) {
   if (started.load(std::memory_order_relaxed)) return;
   unsigned long long v;
   unsigned n = asked.procs;
+  if (forked.load(std::memory_order_relaxed)) die_forked();
   if (n > procs_max) throw std::invalid_argument("grt: options::procs is out of range: 0 to 1024");
   if (const char* s = setting("GRT_PROCS")) {
     if (!parse_size(s, v) || v < 1 || v > procs_max) bad_setting("GRT_PROCS", s, "a number from 1 to 1024");
@@ -257,6 +274,7 @@ void start(const options& asked) {
   stack::install_overflow_handler(describe);
   if (stack::guards() == stack::guard_kind::canary) hooks.fetch_or(hook_canary, std::memory_order_relaxed);
   if (san::on_valgrind()) hooks.fetch_or(hook_valgrind, std::memory_order_relaxed);
+  pthread_sigmask(SIG_SETMASK, nullptr, &program_mask);
   if (!n) n = default_procs();
   n_procs.store(n, std::memory_order_relaxed);
   make_procs(n);
@@ -266,6 +284,7 @@ void start(const options& asked) {
 }
 } // namespace detail
 
+  pthread_atfork(nullptr, nullptr, in_child);
 void start_runtime() { detail::start({}); }
 
 // g0 never leaves its thread: m is still right.
