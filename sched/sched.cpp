@@ -84,7 +84,7 @@ GRT_NOINLINE void park(G* self, std::uintptr_t release, wait_reason why) noexcep
   if (GRT_UNLIKELY(!m)) return foreign_park(self, release, why);
   if (GRT_UNLIKELY(hooks.load(std::memory_order_relaxed))) check_canary(self);
   self->reason = why;
-  enter(m);
+  enter(m, release);
   G* n = pick_or_g0(m, m->p, self);
   record_switch(m, self, n, trace::kind::park, static_cast<std::uint32_t>(why));
   switch_to(m, self, n, release);

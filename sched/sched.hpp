@@ -93,6 +93,7 @@ extern std::atomic<P*> all_p[procs_max];                   // set once each
 extern std::atomic<unsigned> n_procs;                      // the limit now
 extern std::atomic<unsigned> n_made;                       // Ps ever made
 alignas(128) extern std::atomic<std::uint32_t> need_watch; // idle.cpp
+extern std::atomic<bool> exiting;                          // exit has begun
 
 struct alignas(128) global_queue {
   spin_lock lock;
@@ -109,11 +110,12 @@ GRT_INLINE M* me() noexcept {
   return m;
 }
 
-void enter_slow(M* m) noexcept;
-GRT_INLINE void enter(M* m) noexcept {
+void enter_slow(M* m, std::uintptr_t parks_under) noexcept;
+/// parks_under: the lock held, if any, as for park(). Once exit has begun this does not return, and gives it back.
+GRT_INLINE void enter(M* m, std::uintptr_t parks_under = 0) noexcept {
   *const_cast<volatile std::uint32_t*>(&m->in) = 1;
   asm volatile("" ::: "memory"); // [BRK-1] the cheap half: the thief's membarrier is the fence
-  if (GRT_UNLIKELY(m->lost.load(std::memory_order_relaxed) != lost_state::free)) enter_slow(m);
+  if (GRT_UNLIKELY(m->lost.load(std::memory_order_relaxed) != lost_state::free)) enter_slow(m, parks_under);
 }
 GRT_INLINE void leave(M* m) noexcept {
   __atomic_store_n(&m->in, 0, __ATOMIC_RELEASE); // [BRK-1] the thief that sees 0 sees what was done inside
@@ -215,6 +217,7 @@ void mloop(M* m) noexcept;                 // g0, never returns
 // g0 only, inside (idle.cpp, steal.cpp)
 G* search(M* m) noexcept;
 bool hunt(M* m) noexcept;
+void shut_out(M* m) noexcept; // any thread: m never gets into its bracket again
 bool stealable(M* m, P* p) noexcept;
 void deny(M* m) noexcept;
 G* global_pop() noexcept;

@@ -33,9 +33,10 @@ namespace grt {
 
 std::atomic<P*> all_p[procs_max];
 std::atomic<unsigned> n_procs{0}, n_made{0};
+std::atomic<bool> exiting{false};
 
 namespace {
-std::atomic<bool> started{false}, exiting{false};
+std::atomic<bool> started{false};
 spin_lock starting; // held over thread creation: only starters and set_procs take it
 std::terminate_handler terminate_before;
 
@@ -113,21 +114,20 @@ void describe(int fd, const char* top) {
   std::abort();
 }
 
-// exit() has begun: every M but the caller's stops at its next bracket.
+// exit() has begun: every M but the caller's stops at its next bracket. A goroutine that called it goes on as if on a
+// thread of the program's: destructors of static objects may wake goroutines and wait for threads, but give way to no
+// goroutine.
 void at_exit() {
+  if (forked.load(std::memory_order_relaxed)) return;
   exiting.store(true, std::memory_order_relaxed);
   M* mine = me();
+  grt_tls_m = nullptr;
   for (unsigned i = 0, n = n_made.load(std::memory_order_relaxed); i < n; i++) {
-  if (forked.load(std::memory_order_relaxed)) return;
     M* m = all_p[i].load(std::memory_order_relaxed)->m.load(std::memory_order_relaxed);
-    if (m != mine) m->lost.store(lost_state::take, std::memory_order_release); // [LOST-1] for good
+    if (m != mine) shut_out(m);
   }
 }
 
-} // namespace
-
-void thread_enter(M* m) noexcept {
-  grt_tls_m = m;
 // A forked child has one thread, and copies of queues, locks and goroutines that the parent's other threads would have
 // had to serve. It may exec or _exit. All else that would start, park or wake aborts with a line that says so, and no
 // hot path asks: the child's thread is none of the runtime's any more, the runtime is not started, and what wakes sees
@@ -143,6 +143,10 @@ void in_child() {
   pthread_sigmask(SIG_SETMASK, &program_mask, nullptr);
 }
 
+} // namespace
+
+void thread_enter(M* m) noexcept {
+  grt_tls_m = m;
   m->eh = reinterpret_cast<exception_state*>(
       abi::__cxa_get_globals()); // once per thread, so its const attribute does no harm
   prctl(PR_SET_TIMERSLACK, 1);
@@ -242,11 +246,11 @@ void calibrate() { // 1 ms against the clock; refined by nobody, it only scales 
 namespace detail {
 void start(const options& asked) {
   if (started.load(std::memory_order_acquire)) return; // [START-1]
+  if (forked.load(std::memory_order_relaxed)) die_forked();
   spin_guard hold(starting);
   if (started.load(std::memory_order_relaxed)) return;
   unsigned long long v;
   unsigned n = asked.procs;
-  if (forked.load(std::memory_order_relaxed)) die_forked();
   if (n > procs_max) throw std::invalid_argument("grt: options::procs is out of range: 0 to 1024");
   if (const char* s = setting("GRT_PROCS")) {
     if (!parse_size(s, v) || v < 1 || v > procs_max) bad_setting("GRT_PROCS", s, "a number from 1 to 1024");
@@ -270,21 +274,21 @@ void start(const options& asked) {
   stack::start(c);
   if (!slab_begin() && !slab_start())
     throw std::system_error(ENOMEM, std::generic_category(), "grt: no address space for goroutines");
+  pthread_sigmask(SIG_SETMASK, nullptr, &program_mask);
   calibrate();
   stack::install_overflow_handler(describe);
   if (stack::guards() == stack::guard_kind::canary) hooks.fetch_or(hook_canary, std::memory_order_relaxed);
   if (san::on_valgrind()) hooks.fetch_or(hook_valgrind, std::memory_order_relaxed);
-  pthread_sigmask(SIG_SETMASK, nullptr, &program_mask);
   if (!n) n = default_procs();
   n_procs.store(n, std::memory_order_relaxed);
   make_procs(n);
   terminate_before = std::set_terminate(on_terminate);
   std::atexit(at_exit);
+  pthread_atfork(nullptr, nullptr, in_child);
   started.store(true, std::memory_order_release); // [START-1]
 }
 } // namespace detail
 
-  pthread_atfork(nullptr, nullptr, in_child);
 void start_runtime() { detail::start({}); }
 
 // g0 never leaves its thread: m is still right.

@@ -41,10 +41,18 @@ std::uint32_t move(ring& from, ring& to, std::uint32_t n) noexcept {
 }
 
 template <class T> T peek(const T& x) noexcept { return *const_cast<const volatile T*>(&x); } // racy on purpose, a hint
+spin_lock pair; // `thief` and `lost` change together
 } // namespace
 
-GRT_NOINLINE void enter_slow(M* m) noexcept {
+GRT_NOINLINE void enter_slow(M* m, std::uintptr_t parks_under) noexcept {
   for (int i = 0;;) {
+    if (GRT_UNLIKELY(exiting.load(std::memory_order_relaxed))) {
+      __atomic_store_n(&m->in, 0, __ATOMIC_RELEASE); // [BRK-1]
+      // A static object's destructor may want the channel that we are about to wait on.
+      if (parks_under & 1) grt_commit(parks_under);
+      else if (parks_under) reinterpret_cast<spin_lock*>(parks_under)->unlock();
+      for (;;) ::pause();
+    }
     *const_cast<volatile std::uint32_t*>(&m->in) = 1;
     asm volatile("" ::: "memory");
     lost_state l = m->lost.load(std::memory_order_acquire); // [LOST-1] sees what the thief left in the queues
@@ -57,7 +65,8 @@ GRT_NOINLINE void enter_slow(M* m) noexcept {
       continue;
     }
     __atomic_store_n(&m->in, 0, __ATOMIC_RELEASE); // [BRK-1] take: stay out
-    while (m->lost.load(std::memory_order_relaxed) == lost_state::take) pause(i);
+    while (m->lost.load(std::memory_order_relaxed) == lost_state::take && !exiting.load(std::memory_order_relaxed))
+      pause(i);
   }
 }
 
@@ -84,7 +93,6 @@ static bool take(M* m, M* victim, P* vp) noexcept {
 }
 
 static bool steal(M* m, P* vp) noexcept {
-  static spin_lock pair;                             // `thief` and `lost` change together
   M* victim = vp->m.load(std::memory_order_acquire); // [LEND-2]
   if (!victim || victim == m || victim->lost.load(std::memory_order_relaxed) != lost_state::free) return false;
   {
@@ -115,6 +123,15 @@ static bool steal(M* m, P* vp) noexcept {
     record(m, trace::kind::steal, 0, vp->id, surplus(m->p));
   }
   return got;
+}
+
+void shut_out(M* m) noexcept {
+  for (int i = 0;; pause(i)) {
+    spin_guard hold(pair);
+    if (m->lost.load(std::memory_order_relaxed) != lost_state::free) continue; // a thief and its victim are not done
+    m->lost.store(lost_state::take, std::memory_order_release);                // [LOST-1] for good
+    return;
+  }
 }
 
 // Has the goroutine at the front waited age_us, by its owner's own rate of ticks?
