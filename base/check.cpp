@@ -46,7 +46,8 @@ void text_out::flush() noexcept {
   n_ = 0;
 }
 
-extern "C" const char __executable_start, etext; // from the linker
+// From the linker, of the program or the shared library that we are linked into.
+extern "C" __attribute__((visibility("hidden"))) const char __ehdr_start, etext;
 
 void write_backtrace(int fd) noexcept {
   struct out {
@@ -55,7 +56,7 @@ void write_backtrace(int fd) noexcept {
   _Unwind_Backtrace(
       [](_Unwind_Context* c, void* arg) {
         auto* o = static_cast<out*>(arg);
-        std::uintptr_t ip = _Unwind_GetIP(c), base = reinterpret_cast<std::uintptr_t>(&__executable_start);
+        std::uintptr_t ip = _Unwind_GetIP(c), base = reinterpret_cast<std::uintptr_t>(&__ehdr_start);
         if (!ip) return _URC_END_OF_STACK;
         text_out t(o->fd);
         t.str("    ").hex(ip);
@@ -75,6 +76,9 @@ void fatal(const char* message, std::uint64_t number) noexcept {
   text_out(2).str("grt: fatal: ").str(message).dec(number).str("\n");
   std::abort();
 }
+
+std::atomic<bool> forked{false};
+void die_forked() noexcept { fatal("the runtime is used after fork: a forked child may only exec or _exit"); }
 
 void check_failed(const char* condition, const char* file, int line) noexcept {
   text_out(2)

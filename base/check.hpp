@@ -5,6 +5,7 @@
 // The caller's mistakes are exceptions or error codes, never these.
 // A fatal path allocates nothing and takes no lock: it formats into a buffer on the stack and writes to descriptor 2.
 #pragma once
+#include <atomic>
 #include <cstdarg>
 #include <cstddef>
 #include <cstdint>
@@ -38,6 +39,10 @@ void write_backtrace(int fd) noexcept;
 [[noreturn]] void fatal(const char* message) noexcept;
 /// The same with a decimal number after the message.
 [[noreturn]] void fatal(const char* message, std::uint64_t number) noexcept;
+/// This process is a forked child of one in which the runtime ran: of its threads only the caller is left, so whoever
+/// finds it set in a slow path says so and aborts.
+extern std::atomic<bool> forked;
+[[noreturn]] void die_forked() noexcept;
 [[noreturn]] void check_failed(const char* condition, const char* file, int line) noexcept;
 
 } // namespace grt

@@ -4,6 +4,7 @@
 #include <sched.h>
 
 #include "arch/arch.hpp"
+#include "base/check.hpp"
 
 namespace grt::detail {
 
@@ -17,6 +18,7 @@ GRT_NOINLINE void spin_slow(std::uint32_t* word) noexcept {
       // [SPIN-1]
       if (!__atomic_load_n(word, __ATOMIC_RELAXED) && !__atomic_exchange_n(word, 1, __ATOMIC_ACQUIRE)) return;
     }
+    if (forked.load(std::memory_order_relaxed)) die_forked(); // its holder is a thread of the parent's
     sched_yield();
   }
 }

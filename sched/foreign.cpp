@@ -17,7 +17,7 @@ struct returner { // gives the slot back when the thread ends; a later use makes
   ~returner() {
     G* g = mine;
     mine = nullptr;
-    if (!g) return;
+    if (!g || forked.load(std::memory_order_relaxed)) return;
     {
       spin_guard hold(lock);
       G** at = &list;

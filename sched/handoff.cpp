@@ -200,6 +200,7 @@ bool hand_off(P* vp, std::uint32_t tick, bool computes) noexcept {
 }
 
 void drift_ends(M* m) noexcept {
+  if (exiting.load(std::memory_order_relaxed)) pause_for_good();
   spin_guard hold(lock);
   drift_leave(m);
 }
@@ -234,6 +235,7 @@ M* reacquire(M* m) noexcept {
 }
 
 bool rest(M* m) noexcept {
+  if (exiting.load(std::memory_order_relaxed)) pause_for_good();
   if (G* g = m->lend) { // picked, and then the P was gone
     m->lend = nullptr;
     inject(g);

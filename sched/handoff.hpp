@@ -34,9 +34,8 @@ void announced_end() noexcept;
 extern std::atomic<unsigned> announced_ps;
 
 // sysmon.cpp
-int sysmon_start() noexcept;      // an errno value
-void sysmon_rouse() noexcept;     // it looks now
-extern std::atomic<bool> exiting; // start.cpp: no goroutine is dispatched any more
+int sysmon_start() noexcept;  // an errno value
+void sysmon_rouse() noexcept; // it looks now
 extern std::atomic<unsigned> threads_max;
 extern std::atomic<std::uint64_t> handoffs;
 

@@ -104,6 +104,7 @@ extern std::atomic<P*> all_p[procs_max];                   // set once each
 extern std::atomic<unsigned> n_procs;                      // the limit now
 extern std::atomic<unsigned> n_made;                       // Ps ever made
 alignas(128) extern std::atomic<std::uint32_t> need_watch; // idle.cpp
+extern std::atomic<bool> exiting;                          // exit has begun
 
 struct alignas(128) global_queue {
   spin_lock lock;
@@ -244,6 +245,7 @@ void mloop(M* m) noexcept; // g0; returns when the thread is to end
 // g0 only, inside (idle.cpp, steal.cpp)
 G* search(M* m) noexcept;
 bool hunt(M* m) noexcept;
+void turn_out(M* m) noexcept; // any thread: m never gets into its bracket again
 bool stealable(M* m, P* p) noexcept;
 void deny(M* m) noexcept;
 extern spin_lock steal_pair; // nobody but the owner leaves `free` or `announced` without it

@@ -14,8 +14,8 @@ std::uint32_t spill_n = 1024; // in step with stack::batch_most(): a free G hold
 spin_lock lock;
 char *base, *limit;
 std::atomic<char*> opened{nullptr}, carved{nullptr};
-G* pool; // chains of spill_n, linked by w.next
-G* loose;
+G* pool;  // chains of spill_n, linked by w.next
+G* loose; // one chain of any length: what threads without a P gave back or broke off the pool
 
 bool open_more() noexcept {
   char* at = opened.load(std::memory_order_relaxed);
@@ -112,6 +112,10 @@ void g_free(P* p, G* g) noexcept {
 
 G* g_alloc_anywhere() noexcept {
   spin_guard hold(lock);
+  if (!loose && pool) { // what a thread of the program's spawns ends on a P, and comes back from there in chains
+    loose = pool;
+    pool = reinterpret_cast<G*>(pool->w.next);
+  }
   if (G* g = loose) {
     loose = g->link;
     return g;

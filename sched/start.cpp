@@ -135,14 +135,33 @@ void describe(int fd, const char* top) {
   std::abort();
 }
 
-// exit() has begun: every M but the caller's stops at its next bracket.
+// exit() has begun: every M but the caller's stops at its next bracket. A goroutine that called it goes on as if on a
+// thread of the program's: destructors of static objects may wake goroutines and wait for threads, but give way to no
+// goroutine.
 void at_exit() {
+  if (forked.load(std::memory_order_relaxed)) return;
   exiting.store(true, std::memory_order_relaxed);
   M* mine = me();
+  grt_tls_m = nullptr;
   for (unsigned i = 0, n = n_made.load(std::memory_order_relaxed); i < n; i++) {
     M* m = all_p[i].load(std::memory_order_relaxed)->m.load(std::memory_order_relaxed);
-    if (m != mine) m->lost.store(lost_state::take, std::memory_order_release); // [LOST-1] for good
+    if (m != mine) turn_out(m); // parks and requeues end on g0, which stops
   }
+}
+
+// A forked child has one thread, and copies of queues, locks and goroutines that the parent's other threads would have
+// had to serve. It may exec or _exit. All else that would start, park or wake aborts with a line that says so, and no
+// hot path asks: the child's thread is none of the runtime's any more, the runtime is not started, and what wakes sees
+// the hook of the event record.
+sigset_t program_mask; // when the runtime was started
+void in_child() {
+  forked.store(true, std::memory_order_relaxed);
+  started.store(false, std::memory_order_relaxed);
+  hooks.fetch_or(hook_trace, std::memory_order_relaxed);
+  if (!me()) return;
+  grt_tls_m = nullptr;
+  prctl(PR_SET_TIMERSLACK, 0); // both would outlive exec: a program that cannot be interrupted
+  pthread_sigmask(SIG_SETMASK, &program_mask, nullptr);
 }
 
 } // namespace
@@ -174,10 +193,11 @@ void thread_enter(M* m) noexcept {
 #endif
 }
 
-namespace {
-[[noreturn]] void pause_for_good() noexcept {
+void pause_for_good() noexcept {
   for (;;) ::pause();
 }
+
+namespace {
 
 void* thread_main(void* arg) {
   M* m = static_cast<M*>(arg);
@@ -257,6 +277,7 @@ void calibrate() { // 1 ms against the clock; refined by nobody, it only scales 
 namespace detail {
 void start(const options& asked) {
   if (started.load(std::memory_order_acquire)) return; // [START-1]
+  if (forked.load(std::memory_order_relaxed)) die_forked();
   spin_guard hold(starting);
   if (started.load(std::memory_order_relaxed)) return;
   unsigned long long v;
@@ -295,6 +316,7 @@ void start(const options& asked) {
   if (!slab_begin() && !slab_start())
     throw std::system_error(ENOMEM, std::generic_category(), "grt: no address space for goroutines");
   fp_default = arch::fp_save();
+  pthread_sigmask(SIG_SETMASK, nullptr, &program_mask);
   calibrate();
   stack::install_overflow_handler(describe);
   if (stack::guards() == stack::guard_kind::canary) hooks.fetch_or(hook_canary, std::memory_order_relaxed);
@@ -305,6 +327,7 @@ void start(const options& asked) {
   if (int error = sysmon_start()) throw std::system_error(error, std::generic_category(), "grt: cannot start a thread");
   terminate_before = std::set_terminate(on_terminate);
   std::atexit(at_exit);
+  pthread_atfork(nullptr, nullptr, in_child);
   started.store(true, std::memory_order_release); // [START-1]
 }
 } // namespace detail

@@ -31,6 +31,7 @@ void put(track& t, trace::kind what, std::uint32_t p, std::uint64_t g, std::uint
 
 GRT_NOINLINE void record_slow(M* m, trace::kind what, std::uint64_t g, std::uint64_t other,
                               std::uint32_t arg) noexcept {
+  if (GRT_UNLIKELY(forked.load(std::memory_order_relaxed))) die_forked();
   if (m && m->id < procs_max) return put(tracks[m->id], what, m->p->id, g, other, arg);
   spin_guard hold(lock);
   put(tracks[procs_max], what, m ? m->p->id : trace::no_processor, g, other, arg);

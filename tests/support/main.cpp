@@ -9,13 +9,16 @@
 
 #include <grt/debug.hpp>
 
+#include "tests/support/seed.hpp"
+
 namespace {
 char current[256];
 unsigned limit_s = 60; // GRT_TEST_LIMIT
 
 void on_alarm(int) {
   const char head[] = "\ntime limit reached in ";
-  if (write(2, head, sizeof head - 1) < 0 || write(2, current, std::strlen(current)) < 0 || write(2, "\n", 1) < 0)
+  if (write(2, head, sizeof head - 1) < 0 || write(2, current, std::strlen(current)) < 0 ||
+      write(2, seed_note, std::strlen(seed_note)) < 0 || write(2, "\n", 1) < 0)
     _exit(3);
   grt::debug::dump(2);
   _exit(3);
