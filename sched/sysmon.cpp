@@ -27,7 +27,7 @@
 
 namespace grt {
 namespace {
-constexpr std::uint64_t ms = 1'000'000, slice_ns = 10 * ms, busy_nap = 4 * ms, quiet_nap = 10 * ms, quiet_looks = 100;
+constexpr std::uint64_t ms = 1'000'000, slice_ns = 10 * ms, busy_nap = 4 * ms, quiet_nap = 10 * ms, quiet_looks = 5;
 
 struct sighting {
   M* m;
