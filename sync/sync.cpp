@@ -5,7 +5,9 @@
 #include <grt/context.hpp>
 #include <grt/sync.hpp>
 
+#include <optional>
 #include <stdexcept>
+#include <type_traits>
 
 #include "sched/sched.hpp"
 #include "sched/timed.hpp"
@@ -22,12 +24,12 @@ bool may_spin() noexcept {
 }
 } // namespace
 
-GRT_NOINLINE bool mutex::lock_slow(std::int64_t timeout_ns, detail::ending* ctx) {
-  limit to{timeout_ns, ctx};
+template <bool limited> GRT_NOINLINE bool mutex::lock_slow(std::int64_t timeout_ns, detail::ending* ctx) {
   std::uint64_t since = 0;
-  timed_wait timed;
+  std::conditional_t<limited, std::optional<timed_wait>, bool> timed{};
   auto end = [&](bool locked) {
-    timed.disarm();
+    if constexpr (limited)
+      if (timed) timed->disarm();
     return locked;
   };
   for (int spins = 0;;) {
@@ -37,7 +39,7 @@ GRT_NOINLINE bool mutex::lock_slow(std::int64_t timeout_ns, detail::ending* ctx)
         return end(true); // [MUTEX-1]
       continue;
     }
-    if (timeout_ns == 0) return false;
+    if (limited && timeout_ns == 0) return false;
     if (!(s & starving) && spins < 4 && may_spin()) {
       for (int i = 0; i < 30; i++) arch::relax();
       spins++;
@@ -45,19 +47,24 @@ GRT_NOINLINE bool mutex::lock_slow(std::int64_t timeout_ns, detail::ending* ctx)
     }
     G* g = self();
     if (!since) since = now_ns();
-    if (to && !timed.g) {
-      timed.g = g;
-      timed.lock = &queue_lock_;
-      timed.queue = &queue_;
-      timed.arm(to);
+    if constexpr (limited) {
+      if (limit to{timeout_ns, ctx}; to && !timed) {
+        timed.emplace();
+        timed->g = g;
+        timed->lock = &queue_lock_;
+        timed->queue = &queue_;
+        timed->arm(to);
+      }
     }
     std::uint32_t want = queued | (now_ns() - since > starve_ns ? starving : 0);
     queue_lock_.lock();
     queue_lock_.tsan_acquire();
-    if (timed.expired) {
-      queue_lock_.tsan_release();
-      queue_lock_.unlock();
-      return end(false);
+    if constexpr (limited) {
+      if (timed && timed->expired) {
+        queue_lock_.tsan_release();
+        queue_lock_.unlock();
+        return end(false);
+      }
     }
     s = state_.fetch_or(want, std::memory_order_acq_rel); // [MUTEX-1] from here an unlock comes by queue_lock_
     if (!(s & locked)) {                                  // it was unlocked meanwhile
@@ -79,11 +86,14 @@ GRT_NOINLINE bool mutex::lock_slow(std::int64_t timeout_ns, detail::ending* ctx)
     queue_lock_.tsan_release();
     park(g, release_of(&queue_lock_), wait_reason::mutex);
     // An expired waiter may leave `queued` or `starving` set over an empty queue: one slow unlock clears them.
-    if (g->ok == ok_expired) return end(false);
+    if (limited && g->ok == ok_expired) return end(false);
     if (g->ok) return end(true); // handed over, still locked
     spins = 0;
   }
 }
+
+template bool mutex::lock_slow<false>(std::int64_t, detail::ending*);
+template bool mutex::lock_slow<true>(std::int64_t, detail::ending*);
 
 GRT_NOINLINE void mutex::unlock_slow() noexcept {
   queue_lock_.lock();
@@ -112,7 +122,7 @@ GRT_NOINLINE void mutex::unlock_slow() noexcept {
 
 void mutex::lock(const context& ctx) {
   detail::ending* e = detail::check_ending(ctx);
-  if (!try_lock() && !lock_slow(-1, e)) detail::throw_ended(*e);
+  if (!try_lock() && !lock_slow<true>(-1, e)) detail::throw_ended(*e);
 }
 
 void mutex::destroyed_locked() noexcept { fatal("a locked grt::mutex is destroyed"); }
@@ -168,18 +178,19 @@ bool wait_group::wait_ns(std::int64_t timeout_ns, detail::ending* ctx) {
   }
   if (timeout_ns == 0) return false;
   G* g = self();
-  timed_wait timed;
+  std::optional<timed_wait> timed;
   if (limit to{timeout_ns, ctx}; to) {
-    timed.g = g;
-    timed.lock = &lock_;
-    timed.queue = &queue_;
-    timed.count = &state_;
-    timed.arm(to);
+    timed.emplace();
+    timed->g = g;
+    timed->lock = &lock_;
+    timed->queue = &queue_;
+    timed->count = &state_;
+    timed->arm(to);
   }
   lock_.lock();
   lock_.tsan_acquire();
   std::uint64_t s = state_.fetch_add(1, std::memory_order_acq_rel); // [WG-1] from here a fall to zero goes by lock_
-  if (!(s >> 32) || timed.expired) {
+  if (!(s >> 32) || (timed && timed->expired)) {
     state_.fetch_sub(1, std::memory_order_relaxed);
     lock_.tsan_release();
     lock_.unlock();
@@ -191,7 +202,7 @@ bool wait_group::wait_ns(std::int64_t timeout_ns, detail::ending* ctx) {
     park(g, release_of(&lock_), wait_reason::wait_group);
     s = g->ok == ok_expired ? s : 0;
   }
-  timed.disarm();
+  if (timed) timed->disarm();
   return !(s >> 32);
 }
 

@@ -48,7 +48,7 @@ public:
     // [MUTEX-1]
     if (GRT_DETAIL_UNLIKELY(
             !state_.compare_exchange_strong(free, locked, std::memory_order_acquire, std::memory_order_relaxed)))
-      lock_slow(-1);
+      lock_slow<false>(-1, nullptr);
   }
   /// @throws std::system_error the context has ended: at once if it had, and then also a free mutex is not locked.
   void lock(const context& ctx);
@@ -61,7 +61,7 @@ public:
   }
   /// Waits at most d; false: not locked. TimedLockable.
   template <class R, class P> bool try_lock_for(std::chrono::duration<R, P> d) {
-    return try_lock() || lock_slow(detail::ns_of(d));
+    return try_lock() || lock_slow<true>(detail::ns_of(d), nullptr);
   }
   template <class C, class D> bool try_lock_until(std::chrono::time_point<C, D> t) {
     return try_lock_for(t - C::now());
@@ -77,7 +77,7 @@ public:
 
 private:
   static constexpr std::uint32_t locked = 1, queued = 2, starving = 4;
-  bool lock_slow(std::int64_t timeout_ns, detail::ending* ctx = nullptr); // negative: none
+  template <bool limited> bool lock_slow(std::int64_t timeout_ns, detail::ending* ctx); // negative: none
   void unlock_slow() noexcept;
   [[noreturn]] static void destroyed_locked() noexcept;
 
