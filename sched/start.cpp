@@ -272,6 +272,11 @@ void start_runtime() { detail::start({}); }
 void back_on_g0(M* m) noexcept {
   enter(m);
   if (char* top = m->late.top) {
+    if (bool valgrind = hooks.load(std::memory_order_relaxed) & hook_valgrind; GRT_UNLIKELY(GRT_ASAN || valgrind)) {
+      stack::bounds b{};
+      stack::find(top - 1, b);
+      san::close_window(b.low, b.high, valgrind);
+    }
     if (m->late.sized) stack::put_sized(top);
     else stack::put(m->p->stacks, top);
     m->late = {};
