@@ -121,11 +121,11 @@ inline void forget_accesses([[maybe_unused]] char* low, [[maybe_unused]] char* h
 #endif
 }
 /// TSan: memory that the runtime orders by means TSan does not see is nobody's write when it is mapped.
-inline void* map_quietly(std::size_t n) noexcept {
+inline void* map_quietly(std::size_t n, int prot = PROT_READ | PROT_WRITE, int flags = 0) noexcept {
 #if GRT_TSAN
   AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
 #endif
-  void* p = mmap(nullptr, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* p = mmap(nullptr, n, prot, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
 #if GRT_TSAN
   AnnotateIgnoreWritesEnd(__FILE__, __LINE__);
 #endif
