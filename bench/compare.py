@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Runs grt's benchmarks and Go's in turns and prints the ratio of the medians, at one P and at two.
+"""Runs grt's benchmarks, Go's and (if built) Boost.Fiber's in turns and prints the ratio of the medians, at one P and at two.
 
-compare.py --grt build/bench/bench/grt_bench [--rounds 3] [--filter REGEX] [--check]
+compare.py --grt build/bench/bench/grt_bench [--boost PROGRAM, by default boost_bench beside it] [--rounds 3] [--filter REGEX] [--check]
 Only ratios within one run mean anything: the machine's mood is in both columns. --check ends with 1 if a goal is missed: three times
 Go's speed, once for ChanMPMC16 and the mutex lines.
 """
@@ -16,6 +16,7 @@ def run(argv, cores, env, cwd=None):
 def main():
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument("--grt", required=True)
+    a.add_argument("--boost")
     a.add_argument("--rounds", type=int, default=3)
     a.add_argument("--filter", default=".")
     a.add_argument("--check", action="store_true")
@@ -24,18 +25,25 @@ def main():
         print("compare.py: Go is missing. Debian: apt-get install golang-go", file=sys.stderr)
         return 2
     go_dir = os.path.join(os.path.dirname(os.path.abspath(__file__)), "peers", "go")
+    boost = a.boost or os.path.join(os.path.dirname(a.grt), "boost_bench")
+    if not os.path.exists(boost):
+        print("compare.py: no column for Boost.Fiber. Debian: apt-get install libboost-fiber-dev, and build again", file=sys.stderr)
+        boost = None
     missed = 0
     with tempfile.TemporaryDirectory() as tmp:
         peer = os.path.join(tmp, "peer")
         subprocess.run(["go", "test", "-c", "-o", peer, "."], cwd=go_dir, check=True)
         for procs in (1, 2):
             cores = set(sorted(os.sched_getaffinity(0))[:procs])
-            ours, theirs = collections.defaultdict(list), collections.defaultdict(list)
+            ours, boosts, theirs = (collections.defaultdict(list) for _ in range(3))
             for _ in range(a.rounds):
-                out = run([a.grt, "--benchmark_format=json", "--benchmark_min_time=0.2", "--benchmark_filter=" + a.filter], cores,
-                          {"GRT_PROCS": str(procs)})
-                for b in json.loads(out)["benchmarks"]:
-                    ours[b["name"].split("/")[0]].append(b["real_time"])
+                for program, into in ((a.grt, ours), (boost, boosts)):
+                    if not program:
+                        continue
+                    out = run([program, "--benchmark_format=json", "--benchmark_min_time=0.2", "--benchmark_filter=" + a.filter], cores,
+                              {"GRT_PROCS": str(procs)})
+                    for b in json.loads(out)["benchmarks"]:
+                        into[b["name"].split("/")[0]].append(b["real_time"])
                 for name, count in [(a.filter, "200ms"), *fixed.items()]:
                     if name in fixed and not re.search(a.filter, name):
                         continue
@@ -43,14 +51,15 @@ def main():
                     for found, ns in re.findall(r"^Benchmark(\w+?)(?:-\d+)?\s+\d+\s+([\d.]+) ns/op", out, re.M):
                         if (found in fixed) == (name in fixed):
                             theirs[found].append(float(ns))
-            print(f"\n{procs} P{'':18}{'Go ns':>14}{'grt ns':>14}{'Go/grt':>9}  goal")
+            print(f"\n{procs} P{'':18}{'Go ns':>14}{'grt ns':>14}{'Go/grt':>9}{'Boost/grt':>11}  goal")
             for name, values in ours.items():
                 if name not in theirs:
                     continue
                 go, grt = statistics.median(theirs[name]), statistics.median(values)
                 goal = 1 if name == "ChanMPMC16" or name.startswith("Mutex") else 3
                 missed += go / grt < goal
-                print(f"{name:22}{go:14.1f}{grt:14.1f}{go / grt:9.1f}  {'ok' if go / grt >= goal else f'MISSED ({goal})'}", flush=True)
+                beside = f"{statistics.median(boosts[name]) / grt:11.1f}" if name in boosts else f"{'-':>11}"
+                print(f"{name:22}{go:14.1f}{grt:14.1f}{go / grt:9.1f}{beside}  {'ok' if go / grt >= goal else f'MISSED ({goal})'}", flush=True)
     return 1 if a.check and missed else 0
 
 sys.exit(main())

@@ -1,6 +1,7 @@
 // sched/sched.cpp - park, ready, yield, and what a new stack runs first.
 #include "sched/sched.hpp"
 
+#include <cstring>
 #include <sched.h>
 #include <utility>
 
@@ -50,11 +51,22 @@ GRT_INLINE void record_switch(M* m, G* from, G* to, trace::kind what, std::uint3
 }
 } // namespace
 
+#if GRT_ASAN
+namespace {
+std::size_t fake_stack_bytes(G* g) noexcept {
+  stack::bounds b{};
+  stack::find(g->stk - 1, b);
+  return san::fake_stack_bytes(static_cast<std::size_t>(b.high - b.low));
+}
+} // namespace
+#endif
+
 #if GRT_SANITIZED
 // Told first, switched after; the window is bound here because ASan wants its bounds before the switch.
 void switch_to(M* m, G* self, G* to, std::uintptr_t release) noexcept {
   if (!to->sp) grt_bind(m->p, to);
 #if GRT_ASAN
+  if (!to->sp) to->san = nullptr;
   stack::bounds b{};
   if (to == m->g0p) {
     b.low = m->stack_low;
@@ -62,13 +74,17 @@ void switch_to(M* m, G* self, G* to, std::uintptr_t release) noexcept {
   } else {
     stack::find(to->stk - 1, b);
   }
-  __sanitizer_start_switch_fiber(self == &m->dead ? nullptr : &self->san, b.low,
-                                 static_cast<std::size_t>(b.high - b.low));
+  void* parked = self->san;
+  bool dies = self == &m->dead;
+  if (dies && parked) __lsan_unregister_root_region(parked, fake_stack_bytes(self));
+  __sanitizer_start_switch_fiber(dies ? nullptr : &self->san, b.low, static_cast<std::size_t>(b.high - b.low));
+  if (!dies && self->san && !parked && self->stk) // its first: frames of a parked goroutine stand there
+    __lsan_register_root_region(self->san, fake_stack_bytes(self));
 #endif
 #if GRT_TSAN
   if (void* dead = m->dead_fiber) {
     m->dead_fiber = nullptr;
-    __tsan_destroy_fiber(dead);
+    san::destroy_fiber(dead);
   }
   if (self == &m->dead) m->dead_fiber = __tsan_get_current_fiber();
   if (!to->sp) { // made in the name of a fiber that has seen nothing: its maker's past would become its own, and hide
@@ -77,7 +93,7 @@ void switch_to(M* m, G* self, G* to, std::uintptr_t release) noexcept {
     stack::bounds t{};
     stack::find(to->stk - 1, t);
     san::forget_accesses(t.low, t.high);
-    to->san = __tsan_create_fiber(0);
+    to->san = san::make_fiber();
   }
   __tsan_switch_to_fiber(to->san, 1);
 #endif
@@ -250,16 +266,11 @@ __thread M* grt_tls_m __attribute__((tls_model("initial-exec")));
 
 char* grt_bind(P* p, G* g) {
   if (!g->stk) g->stk = stack::get(p->stacks);
-  if (GRT_UNLIKELY(hooks.load(std::memory_order_relaxed) & hook_valgrind)) {
-    stack::bounds v{};
-    stack::find(g->stk - 1, v);
-    san::mark_undefined(v.low, g->stk);
+  if (bool valgrind = hooks.load(std::memory_order_relaxed) & hook_valgrind; GRT_UNLIKELY(GRT_ASAN || valgrind)) {
+    stack::bounds b{};
+    stack::find(g->stk - 1, b);
+    san::open_window(b.low, g->stk, b.high, valgrind);
   }
-#if GRT_SANITIZED
-  stack::bounds b{};
-  stack::find(g->stk - 1, b);
-  san::unpoison(b.low, static_cast<std::size_t>(b.high - b.low));
-#endif
   return g->stk;
 }
 
@@ -280,29 +291,37 @@ GRT_NOINLINE void last_words(G* g) noexcept {
 GRT_INLINE void end_goroutine([[maybe_unused]] bool may_stay) noexcept {
   M* m = me();
   G* g = m->g;
-  if (GRT_UNLIKELY(hooks.load(std::memory_order_relaxed))) check_canary(g);
+  std::uint32_t hooked = hooks.load(std::memory_order_relaxed);
+  if (GRT_UNLIKELY(hooked)) check_canary(g);
   if (GRT_UNLIKELY(g->ext != nullptr)) {
     last_words(g);
     m = me();
   }
   m = enter_here(m); // an end needs a P: its caches take back what the goroutine had
   P* p = m->p;
-  g_ext* ext = g->ext; // g0 deletes it, outside the bracket
+  g_ext* ext = g->ext;
   bool sized = ext && ext->stack_max, pinned = g->pinned;
+  // Who deletes ext, outside the bracket, and closes the window once we have left it.
+  bool by_g0 = GRT_ASAN || ext || (hooked & hook_valgrind);
   san::release(g); // to the next in this slot: chan and sync, which TSan watches, write into it. It hides a race
                    // between those two
   p->exited.store(p->exited.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   record(m, trace::kind::exit, g->id);
   char* stk = g->stk;
+#if GRT_ASAN
+  m->dead.stk = stk;
+  m->dead.san = g->san;
+  std::memset(g->closure, 0, sizeof g->closure); // the slot is a root of LeakSanitizer's
+#endif
   g_free(p, g);
-  G* n = pinned || ext ? nullptr : pick(p);
+  G* n = pinned ? nullptr : pick(p);
   if (GRT_UNLIKELY(pinned)) m->fate = keeper_fate::ends;
   if (GRT_UNLIKELY(n && n->pinned)) {
     m->lend = n;
     n = nullptr;
   }
 #if !GRT_SANITIZED
-  if (GRT_LIKELY(may_stay && n && !n->sp && !n->stk)) { // the window goes to the next one without a switch
+  if (GRT_LIKELY(may_stay && n && !n->sp && !n->stk && !by_g0)) { // the window goes to the next one without a switch
     n->stk = stk;
     m->g = n;
     record(m, trace::kind::run, n->id);
@@ -310,15 +329,15 @@ GRT_INLINE void end_goroutine([[maybe_unused]] bool may_stay) noexcept {
   }
 #endif
   if (!n) n = m->g0p;
-  else record(m, trace::kind::run, n->id);
   // Still standing on it. The cache is this P's alone and the switch comes before the next get - unless n is fresh:
-  // then its window must be another one, so ours goes in after.
-  if (ext || (!n->sp && n != m->g0p)) m->late = {stk, sized, ext};
-  else stack::put(p->stacks, stk);
-  if (m->late.top && !n->sp) {
-    push_ready(p, n);
-    n = m->g0p; // g0 puts the window away
+  // then its window must be another one. Then, and where there is more to do, g0 puts ours away and runs n.
+  if (by_g0 || (!n->sp && n != m->g0p)) {
+    m->late = {stk, sized, ext};
+    if (n != m->g0p) m->lend = std::exchange(n, m->g0p);
+  } else {
+    stack::put(p->stacks, stk);
   }
+  if (n != m->g0p) record(m, trace::kind::run, n->id);
   switch_to(m, &m->dead, n, no_lock(m));
   __builtin_unreachable();
 }

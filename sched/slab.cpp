@@ -41,7 +41,7 @@ bool slab_start() noexcept {
   void* p = MAP_FAILED;
   std::size_t n = std::max(stack::most_reserved() / 256, 4 * slab_bytes); // 256 bytes here for some 300 KB there
   for (; n > 2 * slab_bytes; n /= 2)
-    if ((p = mmap(nullptr, n, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)) != MAP_FAILED) break;
+    if ((p = san::map_quietly(n, PROT_NONE, MAP_NORESERVE)) != MAP_FAILED) break;
   if (p == MAP_FAILED) return false;
   spill_n = 8 * stack::batch_most();
   base = reinterpret_cast<char*>((reinterpret_cast<std::uintptr_t>(p) + slab_bytes - 1) & ~(slab_bytes - 1));

@@ -339,6 +339,11 @@ bool back_on_g0(M* m) noexcept {
   delete std::exchange(m->late.ext, nullptr);
   bool mine = enter(m);
   if (char* top = std::exchange(m->late.top, nullptr)) {
+    if (bool valgrind = hooks.load(std::memory_order_relaxed) & hook_valgrind; GRT_UNLIKELY(GRT_ASAN || valgrind)) {
+      stack::bounds b{};
+      stack::find(top - 1, b);
+      san::close_window(b.low, b.high, valgrind);
+    }
     if (m->late.sized || !mine) stack::put_sized(top);
     else stack::put(m->p->stacks, top);
   }

@@ -5,6 +5,8 @@
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
+#include <mutex>
+#include <set>
 #include <stdexcept>
 #include <thread>
 
@@ -307,6 +309,32 @@ TEST_F(Stacks, DeepRecursionInsideTheLimit) {
   int frames = 200;
 #endif
   EXPECT_EQ(run([&] { return deep::down(frames); }), 0);
+}
+
+// They end one after another, each giving way to the next that has begun: the window of each must come back.
+TEST_F(Stacks, OfAnUnusualSize_AreReused) {
+  std::mutex lock;
+  std::set<const void*> seen;
+  run([&] {
+    for (int round = 0; round < 20; round++) {
+      wait_group w;
+      for (int i = 0; i < 32; i++) {
+        w.add(1);
+        go(attr{.stack_max = 512 << 10}, [&] {
+          {
+            std::lock_guard hold(lock);
+            seen.insert(this_goroutine::stack().low);
+          }
+          yield();
+          yield();
+          w.done();
+        });
+      }
+      w.wait();
+      for (int i = 0; i < 5000 && goroutines() > 1; i++) sleep_for(1ms); // the last may not have left theirs yet
+    }
+  });
+  EXPECT_LE(seen.size(), 2 * 32u);
 }
 
 TEST_F(Stacks, ManyParked_AllWokenAndMemoryReused) {

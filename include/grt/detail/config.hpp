@@ -6,6 +6,13 @@
 #define GRT_DETAIL_NOINLINE __attribute__((noinline))
 #define GRT_DETAIL_INLINE inline __attribute__((always_inline))
 
+// Stays in the object and, with the linkers that know it, survives --gc-sections.
+#if defined(__has_attribute) && __has_attribute(retain)
+#define GRT_DETAIL_KEPT __attribute__((used, retain))
+#else
+#define GRT_DETAIL_KEPT __attribute__((used))
+#endif
+
 #if defined(__SANITIZE_THREAD__)
 #define GRT_DETAIL_TSAN 1
 #elif defined(__has_feature)
@@ -31,4 +38,26 @@
 #if GRT_DETAIL_TSAN
 extern "C" void __tsan_acquire(void* address);
 extern "C" void __tsan_release(void* address);
+#endif
+
+// A program and the libgrt it links are built with the same -fsanitize, for the inline code differs; where they are
+// not, the linker misses the one of these that the program names. One name each: no variant's reference hides
+// another's.
+#ifndef GRT_BUILDING
+#if GRT_DETAIL_ASAN
+extern "C" const char grt_built_with_fsanitize_address;
+namespace grt::detail {
+GRT_DETAIL_KEPT inline const char* const links_address = &grt_built_with_fsanitize_address;
+}
+#elif GRT_DETAIL_TSAN
+extern "C" const char grt_built_with_fsanitize_thread;
+namespace grt::detail {
+GRT_DETAIL_KEPT inline const char* const links_thread = &grt_built_with_fsanitize_thread;
+}
+#else
+extern "C" const char grt_built_without_fsanitize;
+namespace grt::detail {
+GRT_DETAIL_KEPT inline const char* const links_plain = &grt_built_without_fsanitize;
+}
+#endif
 #endif

@@ -1,0 +1,20 @@
+// A pointer to the stack of a goroutine that has ended, which AddressSanitizer (also with its use-after-return mode
+// off) and Valgrind must report.
+#include <cstdio>
+
+#include <grt/grt.hpp>
+
+int main() {
+  grt::run([] {
+    volatile int* gone = nullptr;
+    grt::wait_group w;
+    w.go([&] {
+      volatile int local = 1;
+      gone = &local;
+      grt::yield();
+    });
+    w.wait();
+    for (int i = 0; i < 100; i++) grt::yield(); // it ends a moment after the wait
+    std::printf("%d\n", *gone);
+  });
+}
