@@ -145,16 +145,21 @@ struct counted {
 TEST_F(Lifetime, Mutex) {
   repeat<counted>([](place<counted>& p, int i) {
     counted* c = p.build();
-    auto leave = [&p, c, i] {
-      if (i % 4) c->m.lock();
+    bool expires = i % 64 == 0; // a wait that does leaves its mark on the state
+    auto leave = [&p, c, i, expires](bool first) {
+      if (expires && !first) {
+        if (!c->m.try_lock_for(10us))
+          while (!c->m.try_lock()) yield();
+      } else if (i % 4) c->m.lock();
       else EXPECT_TRUE(c->m.try_lock_for(1h));
       bool last = !--c->users;
-      if (i % 16 == 0) yield();
+      if (expires && first) sleep_for(30us);
+      else if (i % 16 == 1) yield();
       c->m.unlock();
       if (last) p.raze(c);
     };
-    go(leave);
-    leave();
+    go(leave, false);
+    leave(true);
   });
 }
 struct counted_shared {
@@ -216,6 +221,18 @@ struct condition {
 TEST_F(Lifetime, ConditionVariable) {
   repeat<condition>([](place<condition>& p, int i) {
     condition* c = p.build();
+    if (i % 4 == 3) { // notified outside the lock: the notifier may still be at it when we are through
+      {
+        std::unique_lock hold(c->m);
+        go([c] {
+          { std::lock_guard until_it_waits(c->m); }
+          c->changed.notify_one();
+        });
+        if (i % 8 == 3) c->changed.wait(hold);
+        else EXPECT_EQ(c->changed.wait_for(hold, 1h), std::cv_status::no_timeout);
+      }
+      return p.raze(c);
+    }
     go([c, i] {
       std::lock_guard hold(c->m);
       c->done = true;
