@@ -36,7 +36,9 @@
 //   M::asleep  set by                                meaning
 //   awake      whoever took it out of the list       it may go; nothing overwrites this until it sleeps again [SLEEP-1]
 //   deep       itself                                futex_wait may sleep on it
-//   napping    heir's maker, timer_added: the lock   news: look again. It turns it back into deep
+//   napping    heir's maker, timer_added: the lock   news: look again. It turns it back into deep. Publishes nothing:
+//   it
+//                                                    takes the lock, or fences, before it looks
 //
 // Park: the lock under which a waiter was published is released after its registers are saved, by the switch itself
 // (arch/*/switch.S; far_side() is what it does) or, for a thread grt did not make, before its futex word is waited for.
@@ -79,10 +81,8 @@ enum class site : unsigned char {
   sleep_fence,
   sleep_look,
   wake,
-  heir,
   timer_fence,
   leader_fence,
-  timer_nap,
   far_side,
   foreign_wait,
   foreign_ready,
@@ -297,7 +297,7 @@ public:
         leader = heir = last > 1 ? static_cast<M*>(list_[last - 2]) : nullptr; // W2
         A::store(sleeps_until_, std::uint64_t{0}, std::memory_order_relaxed);
         // It goes back to sleep, with the time-out. Under the lock: once it is popped its word says awake, for good.
-        if (heir) A::store(heir->asleep, std::uint32_t{napping}, std::memory_order_release, site::heir); // [SLEEP-1]
+        if (heir) A::store(heir->asleep, std::uint32_t{napping}, std::memory_order_relaxed);
       }
       publish();
     }
@@ -361,8 +361,7 @@ private:
     if (!leader) return;
     M* m = leader;
     A::store(sleeps_until_, std::uint64_t{0}, std::memory_order_relaxed);
-    // [SLEEP-1] it looks at the timers and sleeps again
-    A::store(m->asleep, std::uint32_t{napping}, std::memory_order_release, site::timer_nap);
+    A::store(m->asleep, std::uint32_t{napping}, std::memory_order_relaxed); // it looks at the timers and sleeps again
     A::futex_wake(m->asleep);
   }
 

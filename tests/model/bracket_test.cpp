@@ -161,9 +161,9 @@ struct searching : bracket {
   }
 };
 
-TEST(Bracket, OneThief_Holds) { expect_holds<one_thief>("one thief", 100); }
-TEST(Bracket, TwoThieves_Holds) { expect_holds<two_thieves>("two thieves", 100); }
-TEST(Bracket, Searching_Holds) { expect_holds<searching>("searching", 100); }
+TEST(Bracket, OneThief_Holds) { expect_holds<one_thief>("one thief", 1000, true); }
+TEST(Bracket, TwoThieves_Holds) { expect_holds<two_thieves>("two thieves", 100000, true); }
+TEST(Bracket, Searching_Holds) { expect_holds<searching>("searching", 1000, true); }
 
 struct BracketWithout : testing::TestWithParam<fault> {};
 TEST_P(BracketWithout, Fails) { expect_fails<one_thief, searching, two_thieves>(GetParam()); }

@@ -35,10 +35,19 @@ std::uint32_t world::discover(unsigned t, std::uint32_t parent, byte by) {
   return static_cast<std::uint32_t>(tree.size() - 1);
 }
 
+// from_here() leads to where it led the first time.
+std::uint32_t world::settle(unsigned t, std::uint32_t at) {
+  operation o = tree_[t][at].next;
+  if (o.what != action::same) return at;
+  if (auto known = places_[t].find(o.loc); known != places_[t].end()) return known->second;
+  return places_[t][o.loc] = discover(t, at, 0); // may not be another from_here()
+}
+
 std::uint32_t world::after(unsigned t, std::uint32_t at, byte r) {
   for (auto& [by, to] : tree_[t][at].then)
     if (by == r) return to;
   std::uint32_t to = discover(t, at, r);
+  to = settle(t, to);
   tree_[t][at].then.push_back({r, to});
   return to;
 }
@@ -100,11 +109,13 @@ void world::put(state& s, unsigned t, byte loc, byte at, byte x, bool release, i
 
 // Stores that nobody can read any more, so that states that differ in them alone are one.
 void world::forget(state& s) const {
+  if (memory_ == memory::tso) return;
   for (unsigned l = 0; l < locs_.size(); l++) {
     if (locs_[l].plain) continue;
     byte least = static_cast<byte>(s.n[l] - 1);
     for (unsigned t = 0; t < n_threads_; t++)
-      if (next(s, t).what != action::done || s.t[t].delayed) least = std::min(least, s.t[t].seen[l]);
+      if (!locs_[l].lock && (next(s, t).what != action::done || s.t[t].delayed))
+        least = std::min(least, s.t[t].seen[l]);
     if (!least) continue;
     std::copy(s.s[l] + least, s.s[l] + s.n[l], s.s[l]);
     s.n[l] = static_cast<byte>(s.n[l] - least);
@@ -122,9 +133,9 @@ void world::forget(state& s) const {
 void world::tell(unsigned t, const operation& o, const std::string& more) {
   if (!telling_) return;
   static const char* const names[] = {
-      "load",       "store",      "cas",        "read",  "write",  "lock", "try_lock", "unlock", "compiler barrier",
-      "membarrier", "futex_wait", "futex_wake", "pause", "choose", "ran",  "claims",   "drops",  "fails",
-      "done"};
+      "load",       "store",      "cas",        "read",  "write", "lock",   "try_lock", "unlock", "compiler barrier",
+      "membarrier", "futex_wait", "futex_wake", "pause", "same",  "choose", "ran",      "claims", "marks",
+      "drops",      "fails",      "done"};
   std::string line = std::to_string(t) + ": " + names[static_cast<int>(o.what)];
   if (o.what >= action::count && o.what <= action::drop) line += " #" + std::to_string(o.loc);
   else if (o.what != action::barrier && o.what != action::all_barrier && o.what < action::pause)
@@ -139,11 +150,11 @@ void world::advance(state s, unsigned t, byte r) {
   s.t[t].place = to;
   const operation& o = tree_[t][to].next;
   if (o.what == action::pause) return; // nothing has changed: it waits
-  bool local = o.what == action::choose || o.what == action::count || o.what == action::claim ||
-               o.what == action::fail || o.what == action::barrier || o.what == action::plain_read ||
-               o.what == action::plain_write;
+  bool local = o.what == action::mark || o.what == action::choose || o.what == action::count ||
+               o.what == action::claim || o.what == action::fail || o.what == action::barrier ||
+               o.what == action::plain_read || o.what == action::plain_write;
   if (local && (!s.t[t].delayed || passes(s, t, o))) return step(s, t);
-  if (memory_ != memory::tso) forget(s);
+  forget(s);
   out_.push_back(s);
   if (telling_) {
     std::string all;
@@ -156,10 +167,10 @@ void world::advance(state s, unsigned t, byte r) {
 bool world::passes(const state& s, unsigned t, const operation& o) const {
   if (o.loads()) return o.loc != s.t[t].delayed_loc;
   return (o.what == action::barrier && missing(o)) || o.what == action::choose || o.what == action::count ||
-         o.what == action::claim || o.what == action::fail;
+         o.what == action::claim || o.what == action::mark || o.what == action::fail;
 }
 
-void world::wake(state& s, unsigned, byte loc) {
+void world::wake(state& s, byte loc) {
   for (unsigned u = 0; u < n_threads_; u++) {
     if (s.t[u].waits != loc + 1) continue;
     s.t[u].waits = 0;
@@ -175,7 +186,8 @@ void world::store(state s, unsigned t, const operation& o, bool advances) {
     out_.push_back(to);
     if (telling_) texts_.push_back(told_.back());
   };
-  std::string more = " = " + std::to_string(o.x) + (advances ? "" : " (the compiler moved it here)");
+  std::string more;
+  if (telling_) more = " = " + std::to_string(o.x) + (advances ? "" : " (the compiler moved it here)");
   auto told = [&](auto f) {
     std::size_t n = told_.size();
     tell(t, o, more);
@@ -201,7 +213,7 @@ void world::store(state s, unsigned t, const operation& o, bool advances) {
     if (at < s.n[o.loc] && s.s[o.loc][at].follows) continue;
     state to = s;
     put(to, t, o.loc, static_cast<byte>(at), o.x, o.release && !missing(o), -1);
-    if (at < s.n[o.loc]) more += " before a newer one";
+    if (telling_ && at < s.n[o.loc]) more += " before a newer one";
     told([&] { go_on(to); });
   }
 }
@@ -219,7 +231,8 @@ void world::step(const state& s, unsigned t) {
   auto& me = to.t[t];
   switch (o.what) {
   case action::done: return;
-  case action::pause: return;
+  case action::pause:
+  case action::same: return;
   case action::fail: tell(t, o, ""); return wrong(o.why);
   case action::choose:
     for (byte r = 0; r < o.x; r++) simply(to, r);
@@ -229,6 +242,7 @@ void world::step(const state& s, unsigned t) {
     if (++to.notes[o.loc] > 1)
       wrong(o.what == action::count ? "item " + std::to_string(o.loc) + " was run twice" : "two parties inside a P");
     return simply(to);
+  case action::mark: to.notes[o.loc] = o.x; return simply(to);
   case action::drop: to.notes[o.loc]--; return simply(to);
   case action::barrier: // loads behind a missing one may have been done before what stands in front of it
     if (without_ == site::enter_order)
@@ -249,7 +263,7 @@ void world::step(const state& s, unsigned t) {
     return;
   case action::wake:
     fence(to, t);
-    wake(to, t, o.loc);
+    wake(to, o.loc);
     return simply(to);
   case action::store:
   case action::unlock:
@@ -262,7 +276,7 @@ void world::step(const state& s, unsigned t) {
       if (p.what != action::done && passes(to, t, p)) {
         me.delayed = true;
         me.delayed_x = o.x;
-        tell(t, o, " = " + std::to_string(o.x) + " is held back by the compiler");
+        if (telling_) tell(t, o, " = " + std::to_string(o.x) + " is held back by the compiler");
         advance(to, t, 0);
         told_.resize(n);
       } else {
@@ -279,7 +293,7 @@ void world::step_tso(const state& s, unsigned t, const operation& o) {
   auto& me = to.t[t];
   std::size_t n = told_.size();
   auto done = [&](byte r) {
-    tell(t, o, " is " + std::to_string(r));
+    if (telling_) tell(t, o, " is " + std::to_string(r));
     advance(to, t, r);
     told_.resize(n);
   };
@@ -322,7 +336,7 @@ void world::step_weak(const state& s, unsigned t, const operation& o) {
     state to = s;
     touch(to, t, o.loc, false);
     byte r = to.value[o.loc];
-    tell(t, o, " is " + std::to_string(r));
+    if (telling_) tell(t, o, " is " + std::to_string(r));
     advance(to, t, r);
     told_.resize(n);
     return;
@@ -352,8 +366,9 @@ void world::step_weak(const state& s, unsigned t, const operation& o) {
     me.seen[o.loc] = static_cast<byte>(i);
     if (o.acquire && !missing(o)) join(me.seen, to.s[o.loc][i].carries);
     if (writes) put(to, t, o.loc, static_cast<byte>(i + 1), o.x, o.release && !missing(o), i);
-    std::string more = " is " + std::to_string(had) + (i + 1 < base.n[o.loc] ? " (not the newest)" : "");
-    if (o.what == action::cas) more += writes ? ", becomes " + std::to_string(o.x) : ": fails";
+    std::string more;
+    if (telling_) more = " is " + std::to_string(had) + (i + 1 < base.n[o.loc] ? " (not the newest)" : "");
+    if (telling_ && o.what == action::cas) more += writes ? ", becomes " + std::to_string(o.x) : ": fails";
     if (o.what == action::wait && had == o.was) {
       me.waits = static_cast<byte>(o.loc + 1);
       tell(t, o, ": asleep");
@@ -378,13 +393,12 @@ void world::successors(const state& s) {
       state to = s;
       auto& he = to.t[t];
       to.value[he.loc[0]] = he.x[0];
-      std::string text = std::to_string(t) + ": its store to " + locs_[he.loc[0]].name + " reaches memory";
+      if (telling_) texts_.push_back(std::to_string(t) + ": its store to " + locs_[he.loc[0]].name + " reaches memory");
       he.n--;
       std::copy(he.loc + 1, he.loc + 1 + he.n, he.loc);
       std::copy(he.x + 1, he.x + 1 + he.n, he.x);
       he.loc[he.n] = he.x[he.n] = 0;
       out_.push_back(to);
-      if (telling_) texts_.push_back(text);
     }
     if (me.delayed) {
       state to = s;
@@ -407,7 +421,7 @@ void world::successors(const state& s) {
           fence(to, t);
           advance(to, t, 0);
         } else {
-          if (memory_ != memory::tso) forget(to);
+          forget(to);
           out_.push_back(to);
           if (telling_) texts_.push_back(told_.back());
         }
@@ -477,7 +491,8 @@ result world::explore(std::size_t most) {
   state start;
   for (unsigned t = 0; t < n_threads_; t++) {
     tree_[t].clear();
-    discover(t, 0, 0);
+    places_[t].clear();
+    start.t[t].place = settle(t, discover(t, 0, 0));
     for (std::size_t l = 0; l < locs_.size(); l++)
       start.t[t].seen[l] = start.t[t].held[l] = locs_[l].plain ? knows_all : 0;
   }
@@ -485,12 +500,12 @@ result world::explore(std::size_t most) {
     start.value[l] = locs_[l].initial;
     if (locs_[l].plain) continue;
     start.n[l] = 1;
-    start.s[l][0].x = locs_[l].initial;
+    start.s[l][0] = {locs_[l].initial, false, {}};
   }
   const state first = start;
   found(start, 0, 0);
   std::uint32_t at = 0;
-  for (; !frontier.empty() && failure_.empty(); at++) {
+  for (; !frontier.empty() && failure_.empty() && origins.size() < most; at++) {
     state s = unpack(frontier.front());
     frontier.pop_front();
     successors(s);
@@ -505,7 +520,6 @@ result world::explore(std::size_t most) {
     }
     r.steps += out_.size();
     for (std::uint32_t i = 0; i < out_.size(); i++) found(out_[i], at, i);
-    if (origins.size() > most) wrong("too many states");
   }
   r.states = origins.size();
   r.failure = failure_;
