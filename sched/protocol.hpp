@@ -28,17 +28,16 @@
 //   W1  need_watch == (list not empty && !watcher)          exactly, whenever the lock is free
 //   W2  list not empty => leader is in it                   so a timer of any P has somebody who wakes for it
 //
-//   sleeper: into the list; membarrier; look for work          producer: push; compiler barrier; read need_watch
-//   [WATCH-1] leader:  sleeps_until = t; membarrier; look at timers      timer: insert; compiler barrier; read
-//   sleeps_until [TIMER-1]
+//   [WATCH-1]  sleeper: into the list; membarrier; look for work     producer: push; compiler barrier; read need_watch
+//   [TIMER-1]  leader: sleeps_until = t; membarrier; look at timers  timer: insert; compiler barrier; read sleeps_until
+//
 // One of the two sees the other. Only the producer's side is hot, so the sleeper pays for both.
 //
-//   M::asleep  set by                                meaning
-//   awake      whoever took it out of the list       it may go; nothing overwrites this until it sleeps again [SLEEP-1]
-//   deep       itself                                futex_wait may sleep on it
-//   napping    heir's maker, timer_added: the lock   news: look again. It turns it back into deep. Publishes nothing:
-//   it
-//                                                    takes the lock, or fences, before it looks
+//   M::asleep  set by                              meaning
+//   awake      whoever took it out of the list     it may go; nothing overwrites this until it sleeps again [SLEEP-1]
+//   deep       itself                              futex_wait may sleep on it
+//   napping    who makes it leader, timer_added;   news: look again; it turns it back into deep. No release: it takes
+//              both under the lock                 the lock, or fences, before it looks
 //
 // Park: the lock under which a waiter was published is released after its registers are saved, by the switch itself
 // (arch/*/switch.S; far_side() is what it does) or, for a thread grt did not make, before its futex word is waited for.

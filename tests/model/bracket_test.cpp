@@ -161,8 +161,27 @@ struct searching : bracket {
   }
 };
 
+// Two in a row, the first denied.
+struct denied : bracket {
+  denied(memory m, site without) : bracket(m, without) { n_threads_ = 3; }
+  void program(unsigned t) override {
+    if (t == 0) {
+      enter(owner);
+      deny<modelled>(&owner);
+      run_one(p0);
+      leave(owner);
+    } else {
+      P& p = t == 1 ? p1 : p2;
+      come_in(p);
+      steal(t == 1 ? m1 : m2, owner, thieves);
+      go_out(p);
+    }
+  }
+};
+
 TEST(Bracket, OneThief_Holds) { expect_holds<one_thief>("one thief", 1000, true); }
 TEST(Bracket, TwoThieves_Holds) { expect_holds<two_thieves>("two thieves", 100000, true); }
+TEST(Bracket, Denied_Holds) { expect_holds<denied>("denied", 100000, true); }
 TEST(Bracket, Searching_Holds) { expect_holds<searching>("searching", 1000, true); }
 
 struct BracketWithout : testing::TestWithParam<fault> {};

@@ -28,7 +28,6 @@
 #include <exception>
 #include <map>
 #include <string>
-#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -76,7 +75,9 @@ struct operation {
 };
 
 constexpr unsigned threads_max = 3, locs_max = 22, stores_max = 14, buffer_max = 6, notes_max = 8;
-using view = std::array<byte, locs_max>; // atomic: index of a store; plain: see touch()
+using view = std::array<byte, locs_max>; // atomic: index of a store; plain: what is known of it
+
+constexpr byte knows_write = 1, knows_all = 0xff; // of a plain location; 2 << t: of thread t's newest read
 
 struct location {
   std::string name;
@@ -267,7 +268,7 @@ struct modelled {
     explicit guard(lock& of) : l(of) { l.take(); }
     ~guard() noexcept(false) { l.unlock(); }
   };
-  static constexpr unsigned sleepers_max = 2;
+  static constexpr unsigned sleepers_max = 3;
   static bool loads_in_order() { return current->loads_in_order(); }
 
   static bool acquires(std::memory_order o) {

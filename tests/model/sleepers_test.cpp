@@ -131,6 +131,28 @@ struct heirs : sleeping {
   }
 };
 
+// One after the other, with three: whoever is woken as the watcher is not the leader, wherever that stands in the list.
+struct leaders : world {
+  modelled::atomic<std::uint32_t> need_watch{0u};
+  grt::protocol::sleepers<modelled, M> idle{need_watch};
+  M m[3];
+  leaders(memory of, site without) : world(of, without) { n_threads_ = 1; }
+  void program(unsigned) override {
+    for (M& one : m) idle.line_up(&one);
+    M* first = idle.leader;
+    check(first == &m[0] && idle.withdraw(first), "the first one leads");
+    for (unsigned left = 2; left; left--) {
+      M* leader = idle.leader;
+      check(leader && leader != first && idle.leads(leader), "W2");
+      idle.wake_one_to_watch();
+      check(idle.woken(leader) == (left == 1), "the leader goes last");
+      idle.resign();
+    }
+    check(!idle.leader && !idle.n, "nobody is left");
+  }
+};
+
+TEST(Sleepers, Leaders_Hold) { expect_holds<leaders>("leaders", 10); }
 TEST(Sleepers, Submit_Holds) { expect_holds<submit>("submit", 100); }
 TEST(Sleepers, SubmitTwice_Holds) { expect_holds<submit_twice>("submit twice", 1000); }
 TEST(Sleepers, SubmitToTwo_Holds) { expect_holds<submit_to_two>("submit to two", 100000); }
