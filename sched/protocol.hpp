@@ -35,15 +35,16 @@
 //   W1  need_watch == (list not empty && !watcher)          exactly, whenever the lock is free
 //   W2  list not empty => leader is in it                   so a timer of any P has somebody who wakes for it
 //
-//   sleeper: into the list; membarrier; look for work          producer: push; compiler barrier; read need_watch
-//   [WATCH-1] leader:  sleeps_until = t; membarrier; look at timers      timer: insert; compiler barrier; read
-//   sleeps_until [TIMER-1]
+//   [WATCH-1]  sleeper: into the list; membarrier; look for work     producer: push; compiler barrier; read need_watch
+//   [TIMER-1]  leader: sleeps_until = t; membarrier; look at timers  timer: insert; compiler barrier; read sleeps_until
+//
 // One of the two sees the other. Only the producer's side is hot, so the sleeper pays for both.
 //
-//   M::asleep  set by                                meaning
-//   awake      whoever took it out of the list       it may go; nothing overwrites this until it sleeps again [SLEEP-1]
-//   deep       itself                                futex_wait may sleep on it
-//   napping    heir's maker, timer_added: the lock   news: look again. It turns it back into deep
+//   M::asleep  set by                              meaning
+//   awake      whoever took it out of the list     it may go; nothing overwrites this until it sleeps again [SLEEP-1]
+//   deep       itself                              futex_wait may sleep on it
+//   napping    who makes it leader, timer_added;   news: look again; it turns it back into deep. No release: it takes
+//              both under the lock                 the lock, or fences, before it looks
 //
 // Park: the lock under which a waiter was published is released after its registers are saved, by the switch itself
 // (arch/*/switch.S; far_side() is what it does) or, for a thread grt did not make, before its futex word is waited for.
@@ -72,7 +73,6 @@ enum class site : unsigned char {
   answer_fence,
   answer_lost,
   answer_grant,
-  answer_ended,
   answer_done,
   answer_out,
   ask_look,
@@ -87,10 +87,8 @@ enum class site : unsigned char {
   sleep_fence,
   sleep_look,
   wake,
-  heir,
   timer_fence,
   leader_fence,
-  timer_nap,
   far_side,
   foreign_wait,
   foreign_ready,
@@ -165,7 +163,8 @@ template <class A, class M, class Donate, class Ended> GRT_INLINE bool answer(M*
     lost_state l = A::load(m->lost, std::memory_order_acquire, site::answer_lost);
     if (l == lost_state::free) return true;
     if (l == lost_state::poke || l == lost_state::announced) {
-      if (A::cas(m->lost, l, lost_state::free, std::memory_order_acquire, site::answer_ended)) ended(l); // [LOST-1]
+      // orders nothing: the next look does
+      if (A::cas(m->lost, l, lost_state::free, std::memory_order_relaxed)) ended(l);
       continue;
     }
     if (l == lost_state::ask) {
@@ -323,7 +322,7 @@ public:
         leader = heir = last > 1 ? static_cast<M*>(list_[last - 2]) : nullptr; // W2
         A::store(sleeps_until_, std::uint64_t{0}, std::memory_order_relaxed);
         // It goes back to sleep, with the time-out. Under the lock: once it is popped its word says awake, for good.
-        if (heir) A::store(heir->asleep, std::uint32_t{napping}, std::memory_order_release, site::heir); // [SLEEP-1]
+        if (heir) A::store(heir->asleep, std::uint32_t{napping}, std::memory_order_relaxed);
       }
       publish();
     }
@@ -387,8 +386,7 @@ private:
     if (!leader) return;
     M* m = leader;
     A::store(sleeps_until_, std::uint64_t{0}, std::memory_order_relaxed);
-    // [SLEEP-1] it looks at the timers and sleeps again
-    A::store(m->asleep, std::uint32_t{napping}, std::memory_order_release, site::timer_nap);
+    A::store(m->asleep, std::uint32_t{napping}, std::memory_order_relaxed); // it looks at the timers and sleeps again
     A::futex_wake(m->asleep);
   }
 

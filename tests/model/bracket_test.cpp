@@ -57,24 +57,38 @@ struct M {
   }
 };
 
-void enter(M& m) {
-  if (!grt::protocol::enter<modelled>(&m))
-    answer<modelled>(
-        &m,
-        [&] {
-          P* to = m.thief;
-          come_in(*to);
-          come_in(*m.p);
-          move(*m.p, *to, m.p->n / 2);
-          go_out(*m.p);
-          go_out(*to);
-        },
-        [](lost_state) {});
+// false: its P is gone, and it is outside.
+[[nodiscard]] bool try_enter(M& m) {
+  if (!grt::protocol::enter<modelled>(&m) && !answer<modelled>(
+                                                 &m,
+                                                 [&] {
+                                                   P* to = m.thief;
+                                                   come_in(*to);
+                                                   come_in(*m.p);
+                                                   move(*m.p, *to, m.p->n / 2);
+                                                   go_out(*m.p);
+                                                   go_out(*to);
+                                                 },
+                                                 [](lost_state) {}))
+    return false;
   come_in(*m.p);
+  return true;
 }
+void enter(M& m) { check(try_enter(m), "nobody has taken it"); }
 void leave(M& m) {
   go_out(*m.p);
   grt::protocol::leave<modelled>(&m);
+}
+
+// After seize() or take(): m has `lost` of its victim at take.
+void plunder(M& m, M& victim, lost_state back) {
+  bool mine = shut_out<modelled>(&victim);
+  if (mine) {
+    come_in(*victim.p);
+    move(*victim.p, *m.p, (victim.p->n + 1) / 2);
+    go_out(*victim.p);
+  }
+  let_go<modelled>(&victim, mine, back);
 }
 
 // m is inside its own bracket, and stays there.
@@ -83,15 +97,7 @@ void steal(M& m, M& victim, modelled::lock& thieves) {
   bool asked = ask<modelled>(&victim, m.p, thieves);
   bool unanswered = asked && take<modelled>(&victim, [] { return false; });
   come_in(*m.p);
-  if (unanswered) {
-    bool mine = shut_out<modelled>(&victim);
-    if (mine) {
-      come_in(*victim.p);
-      move(*victim.p, *m.p, (victim.p->n + 1) / 2);
-      go_out(*victim.p);
-    }
-    let_go<modelled>(&victim, mine);
-  }
+  if (unanswered) plunder(m, victim, lost_state::free);
 }
 
 struct bracket : world {
@@ -106,7 +112,8 @@ struct bracket : world {
     for (unsigned i = 0; i < 2; i++)
       if (runs[i] != 1) return "item " + std::to_string(i) + (runs[i] ? " is there twice" : " is lost");
     for (M* m : {&owner, &m1, &m2})
-      if (value(m->lost) != lost_state::free) return "somebody is still waited for";
+      if (lost_state l = value(m->lost); l == lost_state::ask || l == lost_state::grant || l == lost_state::take)
+        return "somebody is still waited for";
     return "";
   }
 };
@@ -164,12 +171,85 @@ struct searching : bracket {
   }
 };
 
-TEST(Bracket, OneThief_Holds) { expect_holds<one_thief>("one thief", 100); }
-TEST(Bracket, TwoThieves_Holds) { expect_holds<two_thieves>("two thieves", 100); }
-TEST(Bracket, Searching_Holds) { expect_holds<searching>("searching", 100); }
+// Two in a row, the first denied.
+struct denied : bracket {
+  denied(memory m, site without) : bracket(m, without) { n_threads_ = 3; }
+  void program(unsigned t) override {
+    if (t == 0) {
+      enter(owner);
+      deny<modelled>(&owner);
+      run_one(p0);
+      leave(owner);
+    } else {
+      P& p = t == 1 ? p1 : p2;
+      come_in(p);
+      steal(t == 1 ? m1 : m2, owner, thieves);
+      go_out(p);
+    }
+  }
+};
+
+// blocking(): the owner announces that it will be away, and comes back.
+struct announcing : bracket {
+  using bracket::bracket;
+  void program(unsigned t) override {
+    if (t == 0) {
+      enter(owner);
+      run_one(p0);
+      for (lost_state l; l = lost_state::free, !modelled::cas(owner.lost, l, lost_state::announced, acq_rel);) {
+        deny<modelled>(&owner);
+        while (modelled::load(owner.lost, std::memory_order_relaxed) == lost_state::take) modelled::relax();
+      }
+      leave(owner);
+      enter(owner);
+      run_one(p0);
+      leave(owner);
+    } else {
+      come_in(p1);
+      lost_state l = modelled::load(owner.lost, std::memory_order_relaxed);
+      if (l == lost_state::announced) {
+        if (seize<modelled>(&owner, l, thieves)) plunder(m1, owner, l);
+      } else {
+        steal(m1, owner, thieves);
+      }
+      go_out(p1);
+    }
+  }
+  static constexpr auto acq_rel = std::memory_order_acq_rel;
+};
+// sysmon pokes, then gives the P to another M, which runs what is left.
+struct handed : bracket {
+  using bracket::bracket;
+  void program(unsigned t) override {
+    if (t == 0) {
+      for (int i = 0; i < 2 && try_enter(owner); i++) {
+        run_one(p0);
+        leave(owner);
+      }
+    } else {
+      lost_state l = lost_state::free;
+      modelled::cas(owner.lost, l, lost_state::poke, std::memory_order_acq_rel);
+      l = modelled::load(owner.lost, std::memory_order_relaxed);
+      if (!seize<modelled>(&owner, l, thieves)) return;
+      bool mine = shut_out<modelled>(&owner);
+      let_go<modelled>(&owner, mine, mine ? lost_state::gone : l);
+      if (!mine) return;
+      come_in(p0);
+      run_one(p0);
+      go_out(p0);
+    }
+  }
+};
+
+TEST(Bracket, Announcing_Holds) { expect_holds<announcing>("announcing", 1000, true); }
+TEST(Bracket, Handed_Holds) { expect_holds<handed>("handed", 500, true); }
+TEST(Bracket, OneThief_Holds) { expect_holds<one_thief>("one thief", 1000, true); }
+TEST(Bracket, TwoThieves_Holds) { expect_holds<two_thieves>("two thieves", 100000, true); }
+TEST(Bracket, Denied_Holds) { expect_holds<denied>("denied", 100000, true); }
+TEST(Bracket, Searching_Holds) { expect_holds<searching>("searching", 1000, true); }
 
 struct BracketWithout : testing::TestWithParam<fault> {};
-TEST_P(BracketWithout, Fails) { expect_fails<one_thief, searching, two_thieves>(GetParam()); }
+TEST_P(BracketWithout, Fails) { expect_fails<one_thief, searching, announcing, handed, two_thieves>(GetParam()); }
 INSTANTIATE_TEST_SUITE_P(One, BracketWithout,
                          testing::ValuesIn(faults({site::enter_fence, site::answer_fence, site::take_fence},
                                                   {site::enter_fence, site::enter_order, site::leave_in,

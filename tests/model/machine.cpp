@@ -1,48 +1,9 @@
-// tests/model/machine.cpp - the search, and what each operation does to each memory.
+// tests/model/machine.cpp - what each operation does to each memory.
 #include "tests/model/machine.hpp"
 
 #include <algorithm>
-#include <deque>
-#include <string_view>
 
 namespace model {
-namespace {
-constexpr byte knows_write = 1, knows_all = 0xff; // of a plain location; 2 << t: knows of thread t's newest read
-} // namespace
-
-// ---- programs as trees
-
-// The operation that follows the results on the way from the root to `parent`, then `by`.
-std::uint32_t world::discover(unsigned t, std::uint32_t parent, byte by) {
-  auto& tree = tree_[t];
-  std::vector<byte> way;
-  if (!tree.empty()) {
-    way.push_back(by);
-    for (std::uint32_t at = parent; at; at = tree[at].parent) way.push_back(tree[at].by);
-    std::reverse(way.begin(), way.end());
-  }
-  results_ = std::move(way);
-  at_ = 0;
-  place p;
-  p.parent = parent;
-  p.by = by;
-  try {
-    program(t);
-  } catch (const operation& o) {
-    p.next = o;
-  }
-  tree.push_back(p);
-  return static_cast<std::uint32_t>(tree.size() - 1);
-}
-
-std::uint32_t world::after(unsigned t, std::uint32_t at, byte r) {
-  for (auto& [by, to] : tree_[t][at].then)
-    if (by == r) return to;
-  std::uint32_t to = discover(t, at, r);
-  tree_[t][at].then.push_back({r, to});
-  return to;
-}
-
 // ---- views
 
 void world::join(view& a, const view& b) const {
@@ -100,11 +61,13 @@ void world::put(state& s, unsigned t, byte loc, byte at, byte x, bool release, i
 
 // Stores that nobody can read any more, so that states that differ in them alone are one.
 void world::forget(state& s) const {
+  if (memory_ == memory::tso) return;
   for (unsigned l = 0; l < locs_.size(); l++) {
     if (locs_[l].plain) continue;
     byte least = static_cast<byte>(s.n[l] - 1);
     for (unsigned t = 0; t < n_threads_; t++)
-      if (next(s, t).what != action::done || s.t[t].delayed) least = std::min(least, s.t[t].seen[l]);
+      if (!locs_[l].lock && (next(s, t).what != action::done || s.t[t].delayed))
+        least = std::min(least, s.t[t].seen[l]);
     if (!least) continue;
     std::copy(s.s[l] + least, s.s[l] + s.n[l], s.s[l]);
     s.n[l] = static_cast<byte>(s.n[l] - least);
@@ -122,9 +85,9 @@ void world::forget(state& s) const {
 void world::tell(unsigned t, const operation& o, const std::string& more) {
   if (!telling_) return;
   static const char* const names[] = {
-      "load",       "store",      "cas",        "read",  "write",  "lock", "try_lock", "unlock", "compiler barrier",
-      "membarrier", "futex_wait", "futex_wake", "pause", "choose", "ran",  "claims",   "drops",  "fails",
-      "done"};
+      "load",       "store",      "cas",        "read",  "write", "lock",   "try_lock", "unlock", "compiler barrier",
+      "membarrier", "futex_wait", "futex_wake", "pause", "same",  "choose", "ran",      "claims", "marks",
+      "drops",      "fails",      "done"};
   std::string line = std::to_string(t) + ": " + names[static_cast<int>(o.what)];
   if (o.what >= action::count && o.what <= action::drop) line += " #" + std::to_string(o.loc);
   else if (o.what != action::barrier && o.what != action::all_barrier && o.what < action::pause)
@@ -139,11 +102,11 @@ void world::advance(state s, unsigned t, byte r) {
   s.t[t].place = to;
   const operation& o = tree_[t][to].next;
   if (o.what == action::pause) return; // nothing has changed: it waits
-  bool local = o.what == action::choose || o.what == action::count || o.what == action::claim ||
-               o.what == action::fail || o.what == action::barrier || o.what == action::plain_read ||
-               o.what == action::plain_write;
+  bool local = o.what == action::mark || o.what == action::choose || o.what == action::count ||
+               o.what == action::claim || o.what == action::fail || o.what == action::barrier ||
+               o.what == action::plain_read || o.what == action::plain_write;
   if (local && (!s.t[t].delayed || passes(s, t, o))) return step(s, t);
-  if (memory_ != memory::tso) forget(s);
+  forget(s);
   out_.push_back(s);
   if (telling_) {
     std::string all;
@@ -156,10 +119,10 @@ void world::advance(state s, unsigned t, byte r) {
 bool world::passes(const state& s, unsigned t, const operation& o) const {
   if (o.loads()) return o.loc != s.t[t].delayed_loc;
   return (o.what == action::barrier && missing(o)) || o.what == action::choose || o.what == action::count ||
-         o.what == action::claim || o.what == action::fail;
+         o.what == action::claim || o.what == action::mark || o.what == action::fail;
 }
 
-void world::wake(state& s, unsigned, byte loc) {
+void world::wake(state& s, byte loc) {
   for (unsigned u = 0; u < n_threads_; u++) {
     if (s.t[u].waits != loc + 1) continue;
     s.t[u].waits = 0;
@@ -175,7 +138,8 @@ void world::store(state s, unsigned t, const operation& o, bool advances) {
     out_.push_back(to);
     if (telling_) texts_.push_back(told_.back());
   };
-  std::string more = " = " + std::to_string(o.x) + (advances ? "" : " (the compiler moved it here)");
+  std::string more;
+  if (telling_) more = " = " + std::to_string(o.x) + (advances ? "" : " (the compiler moved it here)");
   auto told = [&](auto f) {
     std::size_t n = told_.size();
     tell(t, o, more);
@@ -201,7 +165,7 @@ void world::store(state s, unsigned t, const operation& o, bool advances) {
     if (at < s.n[o.loc] && s.s[o.loc][at].follows) continue;
     state to = s;
     put(to, t, o.loc, static_cast<byte>(at), o.x, o.release && !missing(o), -1);
-    if (at < s.n[o.loc]) more += " before a newer one";
+    if (telling_ && at < s.n[o.loc]) more += " before a newer one";
     told([&] { go_on(to); });
   }
 }
@@ -219,7 +183,8 @@ void world::step(const state& s, unsigned t) {
   auto& me = to.t[t];
   switch (o.what) {
   case action::done: return;
-  case action::pause: return;
+  case action::pause:
+  case action::same: return;
   case action::fail: tell(t, o, ""); return wrong(o.why);
   case action::choose:
     for (byte r = 0; r < o.x; r++) simply(to, r);
@@ -229,6 +194,7 @@ void world::step(const state& s, unsigned t) {
     if (++to.notes[o.loc] > 1)
       wrong(o.what == action::count ? "item " + std::to_string(o.loc) + " was run twice" : "two parties inside a P");
     return simply(to);
+  case action::mark: to.notes[o.loc] = o.x; return simply(to);
   case action::drop: to.notes[o.loc]--; return simply(to);
   case action::barrier: // loads behind a missing one may have been done before what stands in front of it
     if (without_ == site::enter_order)
@@ -249,7 +215,7 @@ void world::step(const state& s, unsigned t) {
     return;
   case action::wake:
     fence(to, t);
-    wake(to, t, o.loc);
+    wake(to, o.loc);
     return simply(to);
   case action::store:
   case action::unlock:
@@ -262,7 +228,7 @@ void world::step(const state& s, unsigned t) {
       if (p.what != action::done && passes(to, t, p)) {
         me.delayed = true;
         me.delayed_x = o.x;
-        tell(t, o, " = " + std::to_string(o.x) + " is held back by the compiler");
+        if (telling_) tell(t, o, " = " + std::to_string(o.x) + " is held back by the compiler");
         advance(to, t, 0);
         told_.resize(n);
       } else {
@@ -279,7 +245,7 @@ void world::step_tso(const state& s, unsigned t, const operation& o) {
   auto& me = to.t[t];
   std::size_t n = told_.size();
   auto done = [&](byte r) {
-    tell(t, o, " is " + std::to_string(r));
+    if (telling_) tell(t, o, " is " + std::to_string(r));
     advance(to, t, r);
     told_.resize(n);
   };
@@ -322,7 +288,7 @@ void world::step_weak(const state& s, unsigned t, const operation& o) {
     state to = s;
     touch(to, t, o.loc, false);
     byte r = to.value[o.loc];
-    tell(t, o, " is " + std::to_string(r));
+    if (telling_) tell(t, o, " is " + std::to_string(r));
     advance(to, t, r);
     told_.resize(n);
     return;
@@ -352,8 +318,9 @@ void world::step_weak(const state& s, unsigned t, const operation& o) {
     me.seen[o.loc] = static_cast<byte>(i);
     if (o.acquire && !missing(o)) join(me.seen, to.s[o.loc][i].carries);
     if (writes) put(to, t, o.loc, static_cast<byte>(i + 1), o.x, o.release && !missing(o), i);
-    std::string more = " is " + std::to_string(had) + (i + 1 < base.n[o.loc] ? " (not the newest)" : "");
-    if (o.what == action::cas) more += writes ? ", becomes " + std::to_string(o.x) : ": fails";
+    std::string more;
+    if (telling_) more = " is " + std::to_string(had) + (i + 1 < base.n[o.loc] ? " (not the newest)" : "");
+    if (telling_ && o.what == action::cas) more += writes ? ", becomes " + std::to_string(o.x) : ": fails";
     if (o.what == action::wait && had == o.was) {
       me.waits = static_cast<byte>(o.loc + 1);
       tell(t, o, ": asleep");
@@ -366,167 +333,6 @@ void world::step_weak(const state& s, unsigned t, const operation& o) {
     }
     told_.resize(n);
   }
-}
-
-void world::successors(const state& s) {
-  out_.clear();
-  texts_.clear();
-  told_.clear();
-  for (unsigned t = 0; t < n_threads_ && failure_.empty(); t++) {
-    auto& me = s.t[t];
-    if (me.n) {
-      state to = s;
-      auto& he = to.t[t];
-      to.value[he.loc[0]] = he.x[0];
-      std::string text = std::to_string(t) + ": its store to " + locs_[he.loc[0]].name + " reaches memory";
-      he.n--;
-      std::copy(he.loc + 1, he.loc + 1 + he.n, he.loc);
-      std::copy(he.x + 1, he.x + 1 + he.n, he.x);
-      he.loc[he.n] = he.x[he.n] = 0;
-      out_.push_back(to);
-      if (telling_) texts_.push_back(text);
-    }
-    if (me.delayed) {
-      state to = s;
-      to.t[t].delayed = false;
-      to.t[t].delayed_loc = to.t[t].delayed_x = 0;
-      store(to, t,
-            {locs_[me.delayed_loc].plain ? action::plain_write : action::store, me.delayed_loc, false, false,
-             me.delayed_x},
-            false);
-    }
-    if (me.fencing) {
-      for (unsigned u = 0; u < n_threads_; u++) {
-        if (!(me.interrupts >> u & 1)) continue;
-        state to = s;
-        fence(to, u);
-        if (telling_) told_.push_back(std::to_string(u) + ": is interrupted by " + std::to_string(t) + "'s membarrier");
-        to.t[t].interrupts &= static_cast<byte>(~(1 << u));
-        if (!to.t[t].interrupts) {
-          to.t[t].fencing = false;
-          fence(to, t);
-          advance(to, t, 0);
-        } else {
-          if (memory_ != memory::tso) forget(to);
-          out_.push_back(to);
-          if (telling_) texts_.push_back(told_.back());
-        }
-        told_.clear();
-      }
-    } else if (!me.waits) {
-      step(s, t);
-    }
-  }
-}
-
-// ---- search
-
-template <class S, class F> void world::each_part(S& s, F f) const {
-  auto all = [&](auto& v) {
-    for (std::size_t i = 0; i < locs_.size(); i++) f(v[i]);
-  };
-  for (unsigned t = 0; t < n_threads_; t++) {
-    auto& me = s.t[t];
-    f(me.place), f(me.waits), f(me.interrupts), f(me.fencing), f(me.delayed), f(me.delayed_loc), f(me.delayed_x),
-        f(me.n);
-    for (unsigned i = 0; i < me.n; i++) f(me.loc[i]), f(me.x[i]);
-    if (memory_ != memory::tso) all(me.seen), all(me.held);
-  }
-  all(s.value);
-  for (auto& note : s.notes) f(note);
-  if (memory_ == memory::tso) return;
-  all(s.fenced);
-  for (std::size_t l = 0; l < locs_.size(); l++) {
-    if (locs_[l].plain) continue;
-    f(s.n[l]);
-    for (unsigned i = 0; i < s.n[l]; i++) f(s.s[l][i].x), f(s.s[l][i].follows), all(s.s[l][i].carries);
-  }
-}
-
-result world::explore(std::size_t most) {
-  current = this;
-  result r;
-  struct origin {
-    std::uint32_t parent, which;
-  };
-  std::vector<origin> origins;
-  std::deque<std::string> frontier;
-  std::unordered_set<std::uint64_t> seen;
-
-  auto pack = [&](const state& s) {
-    std::string to;
-    each_part(s, [&](auto& part) { to.append(reinterpret_cast<const char*>(&part), sizeof part); });
-    return to;
-  };
-  auto unpack = [&](const std::string& from) {
-    state s;
-    const char* at = from.data();
-    each_part(s, [&](auto& part) {
-      std::memcpy(&part, at, sizeof part);
-      at += sizeof part;
-    });
-    return s;
-  };
-  auto found = [&](const state& s, std::uint32_t parent, std::uint32_t which) {
-    std::string packed = pack(s);
-    if (!seen.insert(std::hash<std::string_view>{}(packed)).second) return;
-    origins.push_back({parent, which});
-    frontier.push_back(std::move(packed));
-  };
-
-  state start;
-  for (unsigned t = 0; t < n_threads_; t++) {
-    tree_[t].clear();
-    discover(t, 0, 0);
-    for (std::size_t l = 0; l < locs_.size(); l++)
-      start.t[t].seen[l] = start.t[t].held[l] = locs_[l].plain ? knows_all : 0;
-  }
-  for (std::size_t l = 0; l < locs_.size(); l++) {
-    start.value[l] = locs_[l].initial;
-    if (locs_[l].plain) continue;
-    start.n[l] = 1;
-    start.s[l][0].x = locs_[l].initial;
-  }
-  const state first = start;
-  found(start, 0, 0);
-  std::uint32_t at = 0;
-  for (; !frontier.empty() && failure_.empty(); at++) {
-    state s = unpack(frontier.front());
-    frontier.pop_front();
-    successors(s);
-    if (!failure_.empty()) break;
-    if (out_.empty()) {
-      r.ends++;
-      now_ = &s;
-      for (unsigned t = 0; t < n_threads_; t++)
-        if (!s.t[t].waits && next(s, t).what != action::done) wrong("thread " + std::to_string(t) + " waits for ever");
-      if (failure_.empty()) wrong(at_rest());
-      if (!failure_.empty()) break;
-    }
-    r.steps += out_.size();
-    for (std::uint32_t i = 0; i < out_.size(); i++) found(out_[i], at, i);
-    if (origins.size() > most) wrong("too many states");
-  }
-  r.states = origins.size();
-  r.failure = failure_;
-  if (failure_.empty()) return r;
-  std::vector<std::uint32_t> way;
-  for (std::uint32_t i = at; i; i = origins[i].parent) way.push_back(origins[i].which);
-  std::reverse(way.begin(), way.end());
-  telling_ = true;
-  state s = first;
-  for (std::uint32_t which : way) {
-    failure_.clear();
-    successors(s);
-    r.trace.push_back(texts_[which]);
-    s = state(out_[which]);
-  }
-  failure_.clear();
-  successors(s); // the step that went wrong is told as far as it came
-  for (auto& line : last_) r.trace.push_back(line);
-  r.trace.push_back("-> " + r.failure);
-  telling_ = false;
-  return r;
 }
 
 } // namespace model

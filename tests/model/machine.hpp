@@ -21,14 +21,13 @@
 // dropped, so a waiting thread is simply one that cannot go on yet, and a state in which nobody can is a deadlock.
 #pragma once
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <exception>
-#include <functional>
-#include <mutex>
+#include <map>
 #include <string>
-#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -54,9 +53,11 @@ enum class action : byte {
   wait,
   wake,
   pause,
+  same,
   choose,
   count,
   claim,
+  mark,
   drop,
   fail,
   done
@@ -73,17 +74,20 @@ struct operation {
   bool loads() const { return what == action::load || what == action::plain_read; }
 };
 
-constexpr unsigned threads_max = 3, locs_max = 28, stores_max = 10, buffer_max = 6, notes_max = 8;
-using view = std::array<byte, locs_max>; // atomic: index of a store; plain: see touch()
+constexpr unsigned threads_max = 3, locs_max = 22, stores_max = 14, buffer_max = 6, notes_max = 8;
+using view = std::array<byte, locs_max>; // atomic: index of a store; plain: what is known of it
+
+constexpr byte knows_write = 1, knows_all = 0xff; // of a plain location; 2 << t: of thread t's newest read
 
 struct location {
   std::string name;
   bool plain;
   byte initial;
+  bool lock; // each store but the newest is followed by a read-modify-write: only that one can be taken
 };
 
 struct state {
-  struct {
+  struct thread {
     std::uint32_t place = 0; // in the tree
     byte waits = 0;          // location + 1 of a futex
     byte interrupts = 0;     // all_barrier: threads that have not had theirs
@@ -94,16 +98,26 @@ struct state {
     byte loc[buffer_max]{}, x[buffer_max]{};
     view seen{}; // weak
     view held{}; // at the last compiler barrier, if one is missing
-  } t[threads_max];
+  };
+  struct store {
+    byte x;
+    bool follows; // a read-modify-write: nothing comes between it and its predecessor
+    view carries;
+  };
+  thread t[threads_max];
   byte value[locs_max]{}; // tso; plain ones also weak
-  byte n[locs_max]{};     // weak: stores of a location, oldest first
-  struct {
-    byte x = 0;
-    bool follows = false; // a read-modify-write: nothing comes between it and its predecessor
-    view carries{};
-  } s[locs_max][stores_max];
-  view fenced{}; // what the last full fence knew
+  view fenced{};          // what the last full fence knew
   byte notes[notes_max]{};
+  byte n[locs_max]{}; // weak: stores of a location, oldest first
+  store s[locs_max][stores_max];
+
+  state() {}
+  state(const state& from) { *this = from; }
+  state& operator=(const state& from) { // most of it is never used
+    std::memcpy(static_cast<void*>(this), &from, offsetof(state, s));
+    for (unsigned l = 0; l < locs_max; l++) std::memcpy(s[l], from.s[l], n[l] * sizeof(store));
+    return *this;
+  }
 };
 
 class world;
@@ -126,7 +140,8 @@ public:
   /// Nobody can go on. Empty: as it should be.
   virtual std::string at_rest() { return ""; }
 
-  result explore(std::size_t most = 3'000'000);
+  /// Stops without a finding once it has seen that many states.
+  result explore(std::size_t most = 10'000'000);
 
   // ---- for programs
   bool loads_in_order() const { return memory_ != memory::weak; }
@@ -135,9 +150,9 @@ public:
     if (at_ < results_.size()) return results_[at_++];
     throw o;
   }
-  byte add(bool plain, byte initial) {
+  byte add(bool plain, byte initial, bool lock = false) {
     if (locs_.size() == locs_max) std::abort();
-    locs_.push_back({"#" + std::to_string(locs_.size()), plain, initial});
+    locs_.push_back({"#" + std::to_string(locs_.size()), plain, initial, lock});
     return static_cast<byte>(locs_.size() - 1);
   }
   byte code(const void* p) {
@@ -170,6 +185,7 @@ private:
   };
 
   std::uint32_t discover(unsigned t, std::uint32_t parent, byte by);
+  std::uint32_t settle(unsigned t, std::uint32_t at);
   std::uint32_t after(unsigned t, std::uint32_t at, byte r);
   bool missing(const operation& o) const { return o.at != site::none && o.at == without_; }
   const operation& next(const state& s, unsigned t) const { return tree_[t][s.t[t].place].next; }
@@ -186,7 +202,7 @@ private:
   void step_tso(const state& s, unsigned t, const operation& o);
   void store(state s, unsigned t, const operation& o, bool advances);
   void advance(state s, unsigned t, byte r);
-  void wake(state& s, unsigned t, byte loc);
+  void wake(state& s, byte loc);
   bool passes(const state& s, unsigned t, const operation& o) const;
   void wrong(const std::string& why) {
     if (why.empty() || !failure_.empty()) return;
@@ -201,6 +217,7 @@ private:
   std::vector<location> locs_;
   std::vector<const void*> objects_{nullptr};
   std::vector<place> tree_[threads_max];
+  std::map<byte, std::uint32_t> places_[threads_max]; // that from_here() leads to
   std::vector<byte> results_;
   std::size_t at_ = 0;
   const state* now_ = nullptr;
@@ -240,7 +257,7 @@ struct modelled {
     }
   };
   struct lock {
-    byte id = current->add(false, 0);
+    byte id = current->add(false, 0, true);
     void take() { current->perform({action::lock, id, true, false, 1, 0, site::spin_lock}); }
     bool try_lock() { return current->perform({action::try_lock, id, true, false, 1, 0, site::spin_lock}); }
     void unlock() { current->perform({action::unlock, id, false, true, 0, 0, site::spin_unlock}); }
@@ -251,7 +268,7 @@ struct modelled {
     explicit guard(lock& of) : l(of) { l.take(); }
     ~guard() noexcept(false) { l.unlock(); }
   };
-  static constexpr unsigned sleepers_max = 2;
+  static constexpr unsigned sleepers_max = 3;
   static bool loads_in_order() { return current->loads_in_order(); }
 
   static bool acquires(std::memory_order o) {
@@ -265,6 +282,9 @@ struct modelled {
   }
   template <class T> static void store(atomic<T>& a, T x, std::memory_order o, site at = {}) {
     current->perform({action::store, a.id, false, releases(o), a.encode(x), 0, at});
+  }
+  static void store(lock& l, std::uint32_t, std::memory_order o, site at) {
+    current->perform({action::unlock, l.id, false, releases(o), 0, 0, at});
   }
   template <class T> static bool cas(atomic<T>& a, T& was, T x, std::memory_order o, site at = {}) {
     byte expected = a.encode(was);
@@ -282,11 +302,18 @@ struct modelled {
   static void relax() { current->perform({action::pause}); }
 };
 
+/// What the thread does from here on depends on `what` alone, not on how it came here: places it has been at before are
+/// not new. For the heads of loops; without it the model is as right, and larger.
+inline void from_here(unsigned what) { current->perform({action::same, static_cast<byte>(what)}); }
 inline void check(bool good, const char* why) {
   if (!good) current->perform({action::fail, 0, false, false, 0, 0, {}, why});
 }
 /// Note i counts to 1 at most: an item was run.
 inline void ran(unsigned i) { current->perform({action::count, static_cast<byte>(i)}); }
+/// For at_rest(): note i is x.
+inline void mark(unsigned i, unsigned x) {
+  current->perform({action::mark, static_cast<byte>(i), false, false, static_cast<byte>(x)});
+}
 /// Between claim(i) and drop(i) nobody else may claim.
 inline void claim(unsigned i) { current->perform({action::claim, static_cast<byte>(i)}); }
 inline void drop(unsigned i) { current->perform({action::drop, static_cast<byte>(i)}); }

@@ -1,0 +1,170 @@
+// tests/model/sleepers_test.cpp - watch and submit: no push and no timer is missed by all who sleep.
+#include "tests/model/faults.hpp"
+
+namespace {
+using namespace model;
+using namespace grt::protocol;
+using std::memory_order_relaxed;
+
+constexpr std::uint64_t never = 9;
+
+struct M {
+  modelled::atomic<std::uint32_t> asleep{0u};
+  modelled::plain<bool> woken_as_watcher{false};
+};
+
+struct sleeping : world {
+  modelled::atomic<std::uint32_t> need_watch{0u};
+  grt::protocol::sleepers<modelled, M> idle{need_watch};
+  M m[2];
+  modelled::atomic<unsigned> queued{0u}; // the rings' tails, as others see them
+  modelled::atomic<std::uint64_t> timer{never};
+  unsigned first_sleeper = 1; // its thread
+  bool told = true;           // every push is followed by a notify
+
+  sleeping(memory of, site without, unsigned threads = 2) : world(of, without) {
+    n_threads_ = threads;
+    name(need_watch, "need_watch");
+    name(idle.lock, "idle.lock");
+    name(idle.n, "idle.n");
+    name(idle.watcher, "idle.watcher");
+    name(idle.leader, "idle.leader");
+    name(queued, "queued");
+    name(timer, "timer");
+    for (int i = 0; i < 2; i++) {
+      std::string at = "M" + std::to_string(i) + ".";
+      name(m[i].asleep, at + "asleep");
+      name(m[i].woken_as_watcher, at + "woken_as_watcher");
+    }
+  }
+
+  void notify() {
+    if (must_wake<modelled>(need_watch)) idle.wake_one_to_watch();
+  }
+  void push(unsigned n) {
+    modelled::store(queued, n, memory_order_relaxed);
+    notify();
+  }
+  void add_timer(std::uint64_t when) {
+    modelled::store(timer, when, memory_order_relaxed);
+    idle.timer_added(when);
+  }
+  unsigned index(M* one) const { return static_cast<unsigned>(one - m); }
+  bool anything() { return modelled::load(queued, memory_order_relaxed) > 0; }
+
+  // As sched/idle.cpp has it. Returns awake.
+  void sleep(M& me) {
+    idle.line_up(&me);
+    if (anything() && idle.withdraw(&me)) return;
+    for (;;) {
+      from_here(1);
+      if (idle.woken(&me)) return;
+      if (idle.leads(&me)) {
+        std::uint64_t until = modelled::load(timer, memory_order_relaxed);
+        idle.will_sleep_until(until);
+        if (modelled::load(timer, memory_order_relaxed) < until) continue;
+        mark(index(&me), static_cast<unsigned>(until)); // what it sleeps for
+      } else {
+        mark(index(&me), never);
+      }
+      modelled::futex_wait(me.asleep, deep);
+    }
+  }
+  // Awake again, it looks; what it leaves to others it tells.
+  void search(M& me) {
+    for (;;) {
+      from_here(0);
+      if (anything()) return;
+      sleep(me);
+      if (me.woken_as_watcher && idle.become_watcher(&me)) {
+        idle.resign();
+        if (anything()) notify();
+      }
+    }
+  }
+
+  std::string at_rest() override {
+    unsigned asleep = 0, all = n_threads_ - first_sleeper;
+    for (unsigned i = 0; i < all; i++) asleep += sleeps(first_sleeper + i);
+    if (told && value(queued) && asleep == all) return "work waits and everybody sleeps";
+    if (asleep != value(idle.n)) return "the list is not what sleeps";
+    if (value(need_watch) != (asleep && !value(idle.watcher))) return "W1";
+    if (!asleep) return "";
+    M* leader = value(idle.leader);
+    if (!leader || !sleeps(first_sleeper + index(leader))) return "W2";
+    if (value(timer) < note(index(leader))) return "nobody wakes for the timer";
+    return "";
+  }
+};
+
+struct submit : sleeping {
+  submit(memory of, site without) : sleeping(of, without) {}
+  void program(unsigned t) override { t ? search(m[0]) : push(1); }
+};
+struct submit_twice : sleeping {
+  submit_twice(memory of, site without) : sleeping(of, without) {}
+  void program(unsigned t) override {
+    if (t) return search(m[0]);
+    push(1);
+    push(2);
+  }
+};
+struct submit_to_two : sleeping {
+  submit_to_two(memory of, site without) : sleeping(of, without, 3) {}
+  void program(unsigned t) override { t ? search(m[t - 1]) : push(1); }
+};
+struct timers : sleeping {
+  timers(memory of, site without) : sleeping(of, without) {}
+  void program(unsigned t) override {
+    if (t) return search(m[0]);
+    add_timer(5);
+    add_timer(3);
+  }
+};
+// The leader finds work and goes: its heir must come to know of the timer.
+struct heirs : sleeping {
+  heirs(memory of, site without) : sleeping(of, without, 3) { told = false; }
+  void program(unsigned t) override {
+    if (t) return search(m[t - 1]);
+    modelled::store(queued, 1u, memory_order_relaxed); // one may see it; nobody is told
+    add_timer(5);
+  }
+};
+
+// One after the other, with three: whoever is woken as the watcher is not the leader, wherever that stands in the list.
+struct leaders : world {
+  modelled::atomic<std::uint32_t> need_watch{0u};
+  grt::protocol::sleepers<modelled, M> idle{need_watch};
+  M m[3];
+  leaders(memory of, site without) : world(of, without) { n_threads_ = 1; }
+  void program(unsigned) override {
+    for (M& one : m) idle.line_up(&one);
+    M* first = idle.leader;
+    check(first == &m[0] && idle.withdraw(first), "the first one leads");
+    for (unsigned left = 2; left; left--) {
+      M* leader = idle.leader;
+      check(leader && leader != first && idle.leads(leader), "W2");
+      idle.wake_one_to_watch();
+      check(idle.woken(leader) == (left == 1), "the leader goes last");
+      idle.resign();
+    }
+    check(!idle.leader && !idle.n, "nobody is left");
+  }
+};
+
+TEST(Sleepers, Leaders_Hold) { expect_holds<leaders>("leaders", 10); }
+TEST(Sleepers, Submit_Holds) { expect_holds<submit>("submit", 100); }
+TEST(Sleepers, SubmitTwice_Holds) { expect_holds<submit_twice>("submit twice", 1000); }
+TEST(Sleepers, SubmitToTwo_Holds) { expect_holds<submit_to_two>("submit to two", 100000); }
+TEST(Sleepers, Timers_Holds) { expect_holds<timers>("timers", 1000); }
+TEST(Sleepers, Heirs_Holds) { expect_holds<heirs>("heirs", 50000); }
+
+struct SleepersWithout : testing::TestWithParam<fault> {};
+TEST_P(SleepersWithout, Fails) { expect_fails<submit, timers, submit_to_two, heirs>(GetParam()); }
+INSTANTIATE_TEST_SUITE_P(One, SleepersWithout,
+                         testing::ValuesIn(faults({site::notify_fence, site::sleep_fence, site::timer_fence,
+                                                   site::leader_fence},
+                                                  {site::notify_fence, site::sleep_fence, site::timer_fence,
+                                                   site::leader_fence, site::sleep_look, site::wake})),
+                         fault_name);
+} // namespace
