@@ -24,8 +24,7 @@ struct returner { // gives the slot back when the thread ends; a later use makes
       while (*at != g) at = &(*at)->ext->next_foreign;
       *at = g->ext->next_foreign;
     }
-    delete g->ext;
-    g->ext = nullptr;
+    delete drop_ext(g);
     g_free_anywhere(g);
   }
 };
@@ -56,7 +55,10 @@ G* foreign_self() {
   return mine = g;
 }
 
-void foreign_park(G* g, std::uintptr_t release, wait_reason why) noexcept {
+void foreign_park(G* g, std::uintptr_t release, wait_reason why, const void* object) noexcept {
+  g->ext->object = object;
+  arch::capture(g->ext->at);
+  g->flags = park_stamp(arch::cycles());
   g->reason = why;
   word(g).store(1, std::memory_order_relaxed); // published by the release of the lock
   if (release & 1) grt_commit(release);
@@ -76,11 +78,10 @@ void foreign_ready(G* g) noexcept {
   futex_wake(&word(g));
 }
 
-unsigned foreign_blocked(int* tids, unsigned most) noexcept {
+unsigned foreign_blocked() noexcept {
   spin_guard hold(lock);
   unsigned n = 0;
-  for (G* g = list; g; g = g->ext->next_foreign)
-    if (word(g).load(std::memory_order_relaxed) == 1 && n < most) tids[n++] = g->ext->tid;
+  for (G* g = list; g; g = g->ext->next_foreign) n += word(g).load(std::memory_order_relaxed) == 1;
   return n;
 }
 

@@ -79,12 +79,14 @@ void switch_to(M* m, G* self, G* to, std::uintptr_t release) noexcept {
 
 void unlock_far_side(spin_lock& l) noexcept { __atomic_store_n(&l.word, 0, __ATOMIC_RELEASE); } // [SPIN-1]
 
-GRT_NOINLINE void park(G* self, std::uintptr_t release, wait_reason why) noexcept {
+GRT_NOINLINE void park(G* self, std::uintptr_t release, wait_reason why, const void* object) noexcept {
   M* m = me();
-  if (GRT_UNLIKELY(!m)) return foreign_park(self, release, why);
+  if (GRT_UNLIKELY(!m)) return foreign_park(self, release, why, object);
   if (GRT_UNLIKELY(hooks.load(std::memory_order_relaxed))) check_canary(self);
+  self->wait = wait_word(self->wait, object); // [LOOK-1] debug/ sees these three once the switch has released the lock
   self->reason = why;
   enter(m);
+  self->flags = park_stamp(m->p->cycles0); // a clock would cost more than the park
   G* n = pick_or_g0(m, m->p, self);
   record_switch(m, self, n, trace::kind::park, static_cast<std::uint32_t>(why));
   switch_to(m, self, n, release);
@@ -225,8 +227,7 @@ void grt_gmain(std::uintptr_t release) {
     bool sized = false, pinned = g->pinned;
     if (GRT_UNLIKELY(g->ext != nullptr)) {
       sized = g->ext->stack_max != 0;
-      delete g->ext;
-      g->ext = nullptr;
+      delete drop_ext(g);
       m = me();
     }
     san::release(g); // to the next in this slot: chan and sync, which TSan watches, write into it. It hides a race

@@ -21,6 +21,7 @@
 #include "base/futex.hpp"
 #include "sched/hooks.hpp"
 #include "sched/pin.hpp"
+#include "sched/ports.hpp"
 #include "sched/sched.hpp"
 #include "sched/slab.hpp"
 #include "sched/timers.hpp"
@@ -33,6 +34,7 @@ namespace grt {
 
 std::atomic<P*> all_p[procs_max];
 std::atomic<unsigned> n_procs{0}, n_made{0};
+std::uint64_t origin_ns, origin_cycles;
 
 namespace {
 std::atomic<bool> started{false}, exiting{false};
@@ -217,6 +219,8 @@ void make_procs(unsigned n) {
 
 void calibrate() { // 1 ms against the clock; refined by nobody, it only scales patience
   std::uint64_t t0 = now_ns(), c0 = arch::cycles();
+  origin_ns = t0;
+  origin_cycles = c0;
   while (now_ns() - t0 < 1000000) arch::relax();
   cycles_per_us.store(std::max<std::uint64_t>(1, (arch::cycles() - c0) * 1000 / (now_ns() - t0)),
                       std::memory_order_relaxed);
@@ -262,6 +266,7 @@ void start(const options& asked) {
   make_procs(n);
   terminate_before = std::set_terminate(on_terminate);
   std::atexit(at_exit);
+  watch_sigquit();
   started.store(true, std::memory_order_release); // [START-1]
 }
 } // namespace detail

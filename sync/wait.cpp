@@ -40,7 +40,7 @@ bool shared_mutex::lock_ns(bool exclusive, std::int64_t timeout_ns) {
   if (queue_.empty() && admit(exclusive)) return true;
   if (!r.enqueue()) return false;
   hold.hand_over();
-  if (r.park_here(wait_reason::shared_mutex)) return true;
+  if (r.park_here(wait_reason::shared_mutex, this)) return true;
   wake_list wakes;
   queue_guard again(lock_);
   admit_waiters(wakes); // those who waited for nobody but us
@@ -99,7 +99,7 @@ bool condition_core::wait(std::int64_t timeout_ns, void (*unlock)(void*), void* 
     if (queued) {
       queue_guard hold(lock_);
       hold.hand_over();
-      notified = r.park_here(wait_reason::condition_variable);
+      notified = r.park_here(wait_reason::condition_variable, this);
     }
   }
   inside_.fetch_sub(1, std::memory_order_release); // [COND-1] last touch
@@ -145,7 +145,7 @@ bool semaphore_core::acquire(std::int64_t n, std::int64_t timeout_ns) {
   if (take()) return true;
   if (!r.enqueue()) return false;
   hold.hand_over();
-  if (r.park_here(wait_reason::semaphore)) return true;
+  if (r.park_here(wait_reason::semaphore, this)) return true;
   wake_list wakes;
   queue_guard again(lock_);
   admit_waiters(wakes); // a smaller request behind ours
@@ -198,7 +198,7 @@ void barrier_core::wait(std::uint64_t phase) {
   if (phase_ != phase) return;
   r.enqueue();
   hold.hand_over();
-  r.park_here(wait_reason::barrier);
+  r.park_here(wait_reason::barrier, this);
 }
 } // namespace detail
 
@@ -229,7 +229,7 @@ void latch::wait() const {
   if (!count_) return;
   r.enqueue();
   hold.hand_over();
-  r.park_here(wait_reason::latch);
+  r.park_here(wait_reason::latch, this);
 }
 
 } // namespace grt
