@@ -24,9 +24,7 @@ using namespace grt;
 using namespace std::chrono_literals;
 using testing::ExitedWithCode;
 
-struct NoDeadlock : testing::Test {
-  NoDeadlock() { own_process(); }
-};
+struct NoDeadlock : OwnProcess<> {};
 
 #if !defined(GRT_TEST_EMULATED) && !GRT_DETAIL_TSAN
 const char* const found = "grt: fatal: all goroutines are asleep - deadlock!";
@@ -48,9 +46,7 @@ const char* const found = "grt: fatal: all goroutines are asleep - deadlock!";
   });
   std::_Exit(7);
 }
-struct Deadlock : testing::TestWithParam<unsigned> {
-  Deadlock() { own_process(); }
-};
+struct Deadlock : OwnProcess<testing::TestWithParam<unsigned>> {};
 TEST_P(Deadlock, IsFound) { EXPECT_EXIT(stick(GetParam(), GetParam()), ExitedWithCode(2), found); }
 TEST_P(Deadlock, IsFoundWithFewerProcessorsThanOnce) { EXPECT_EXIT(stick(GetParam(), 1), ExitedWithCode(2), found); }
 TEST_P(Deadlock, IsFoundWithMoreProcessorsThanOnce) {

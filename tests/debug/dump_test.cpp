@@ -80,9 +80,7 @@ TEST_F(Dump, NeedsLittleStack) {
 }
 
 // ---- SIGQUIT, in children: the runtime looks at its disposition when it starts.
-struct Sigquit : testing::Test {
-  Sigquit() { own_process(); }
-};
+struct Sigquit : OwnProcess<> {};
 TEST_F(Sigquit, Dumps_AndTheProgramGoesOn) {
   EXPECT_EXIT(
       {
