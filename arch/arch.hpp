@@ -41,6 +41,34 @@ GRT_INLINE std::uint64_t cycles() noexcept {
 #endif
 }
 
+/// What unwinding starts from: the registers a callee saves, where the stack is, and where the program.
+struct registers {
+#if defined(__x86_64__)
+  static constexpr int saved_n = 6; // rbx rbp r12 r13 r14 r15
+#else
+  static constexpr int saved_n = 12; // x19 .. x30
+#endif
+  std::uintptr_t pc, sp, saved[saved_n];
+};
+/// Those of the function this is inlined into; good until it returns.
+GRT_INLINE void capture(registers& r) noexcept {
+#if defined(__x86_64__)
+  asm volatile(
+      "leaq (%%rip), %%rax\n\tmovq %%rax, (%0)\n\tmovq %%rsp, 8(%0)\n\tmovq %%rbx, 16(%0)\n\tmovq %%rbp, 24(%0)\n\t"
+      "movq %%r12, 32(%0)\n\tmovq %%r13, 40(%0)\n\tmovq %%r14, 48(%0)\n\tmovq %%r15, 56(%0)"
+      :
+      : "r"(&r)
+      : "rax", "memory");
+#else
+  asm volatile(
+      "adr x9, .\n\tmov x10, sp\n\tstp x9, x10, [%0]\n\tstp x19, x20, [%0, #16]\n\tstp x21, x22, [%0, #32]\n\t"
+      "stp x23, x24, [%0, #48]\n\tstp x25, x26, [%0, #64]\n\tstp x27, x28, [%0, #80]\n\tstp x29, x30, [%0, #96]"
+      :
+      : "r"(&r)
+      : "x9", "x10", "memory");
+#endif
+}
+
 /// Loads a pointer-sized initial-exec thread variable through a volatile asm: read anew at every call, never hoisted
 /// over a switch, three instructions (two on x86-64).
 #if defined(__x86_64__)

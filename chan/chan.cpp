@@ -100,7 +100,7 @@ outcome chan_send_locked(chan_core* c, void* from, bool may_block) {
   g->w.sel = nullptr;
   c->senders.push(&g->w);
   c->lock.tsan_release();
-  park(g, release_of(&c->lock), wait_reason::chan_send);
+  park(g, release_of(&c->lock), wait_reason::chan_send, c);
   return g->ok ? outcome::ok : outcome::closed;
 }
 
@@ -118,7 +118,7 @@ outcome chan_recv_locked(chan_core* c, void* to, bool may_block) {
   g->w.sel = nullptr;
   c->receivers.push(&g->w);
   c->lock.tsan_release();
-  park(g, release_of(&c->lock), wait_reason::chan_receive);
+  park(g, release_of(&c->lock), wait_reason::chan_receive, c);
   return g->ok ? outcome::ok : outcome::closed;
 }
 

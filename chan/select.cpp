@@ -165,7 +165,7 @@ __attribute__((no_sanitize("thread"))) void far_side(commit_record* c) { static_
   r.tsan_release_all();
   r.fn = far_side;
   bool limited = r.limited;
-  park(g, commit_of(&r), wait_reason::select);
+  park(g, commit_of(&r), wait_reason::select, r.n_order == 1 ? r.order[0] : nullptr);
   ok = g->ok;
   for (unsigned i = 0; i < a.n; i++) {
     select_case& k = *a.cases[i];

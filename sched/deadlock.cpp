@@ -1,11 +1,10 @@
 // sched/deadlock.cpp - all goroutines asleep. Called by the leading sleeper when every M sleeps and no timer is set.
 //
 // Reported only when every thread of the process is an M or blocks in grt, in two looks 100 ms apart with no wake
-// between.
-#include <cstdio>
+// between: a thread that does anything else, a system call included, may yet send, and so may a timer. The report is
+// debug/'s (sched/ports.hpp).
 #include <cstdlib>
 #include <dirent.h>
-#include <unistd.h>
 
 #include <grt/runtime.hpp>
 
@@ -13,17 +12,14 @@
 #include "sched/foreign.hpp"
 #include "sched/handoff.hpp"
 #include "sched/pin.hpp"
+#include "sched/ports.hpp"
 #include "sched/sched.hpp"
-#include "sched/slab.hpp"
 #include "sched/timers.hpp"
 
 namespace grt {
 namespace {
-constexpr unsigned most = 256;
-
 bool every_thread_waits_here() noexcept {
-  int tids[most];
-  unsigned blocked = foreign_blocked(tids, most), threads = 0;
+  unsigned blocked = foreign_blocked(), threads = 0;
   if (!blocked) return false; // main at least would have to wait
   DIR* d = opendir("/proc/self/task");
   if (!d) return false;
@@ -33,10 +29,7 @@ bool every_thread_waits_here() noexcept {
 }
 } // namespace
 
-bool deadlock_possible() noexcept {
-  int tid;
-  return foreign_blocked(&tid, 1) > 0;
-}
+bool deadlock_possible() noexcept { return foreign_blocked() > 0; }
 
 void deadlock_check(bool still_asleep) noexcept {
   static std::uint64_t since, wakes; // the leader's alone; a new leader begins anew, since it was awake in between
@@ -52,19 +45,8 @@ void deadlock_check(bool still_asleep) noexcept {
     return;
   }
   if (now - since < 100'000'000) return;
-  text_out t(2);
-  t.str("grt: fatal: all goroutines are asleep - deadlock!\n\n");
-  for (G* g = slab_begin(); g < slab_end(); g++) {
-    if (g->reason == wait_reason::none || (g->kind != g_kind::goroutine && g->kind != g_kind::foreign)) continue;
-    if (g->kind == g_kind::foreign) t.str("thread ").dec(static_cast<unsigned>(g->ext->tid));
-    else t.str("goroutine ").dec(g->id);
-    if (g->ext && g->ext->name[0]) t.str(" \"").str(g->ext->name).str("\"");
-    t.str(" [").str(trace::to_string(g->reason)).str("]");
-    if (g->kind == g_kind::goroutine && g->line)
-      t.str(" created at ").str(static_cast<const char*>(g->site)).str(":").dec(g->line);
-    t.str("\n");
-  }
-  t.flush();
+  text_out(2).str("grt: fatal: all goroutines are asleep - deadlock!\n\n");
+  report_waiting(2);
   std::_Exit(2);
 }
 

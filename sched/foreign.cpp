@@ -3,6 +3,8 @@
 
 #include <system_error>
 
+#include <grt/runtime.hpp>
+
 #include "base/futex.hpp"
 #include "sched/hooks.hpp"
 #include "sched/sched.hpp"
@@ -24,8 +26,7 @@ struct returner { // gives the slot back when the thread ends; a later use makes
       while (*at != g) at = &(*at)->ext->next_foreign;
       *at = g->ext->next_foreign;
     }
-    delete g->ext;
-    g->ext = nullptr;
+    delete drop_ext(g);
     g_free_anywhere(g);
   }
 };
@@ -56,7 +57,10 @@ G* foreign_self() {
   return mine = g;
 }
 
-void foreign_park(G* g, std::uintptr_t release, wait_reason why) noexcept {
+void foreign_park(G* g, std::uintptr_t release, wait_reason why, const void* object) noexcept {
+  g->ext->object = object;
+  arch::capture(g->ext->at);
+  g->flags = park_stamp(arch::cycles());
   g->reason = why;
   protocol::foreign_publish<hardware>(word(g));
   if (release & 1) grt_commit(release);
@@ -74,13 +78,14 @@ void foreign_ready(G* g) noexcept {
   protocol::foreign_ready<hardware>(word(g));
 }
 
-unsigned foreign_blocked(int* tids, unsigned most) noexcept {
+unsigned foreign_blocked() noexcept {
   spin_guard hold(lock);
   unsigned n = 0;
-  for (G* g = list; g; g = g->ext->next_foreign)
-    if (word(g).load(std::memory_order_relaxed) == 1 && n < most) tids[n++] = g->ext->tid;
+  for (G* g = list; g; g = g->ext->next_foreign) n += word(g).load(std::memory_order_relaxed) == 1;
   return n;
 }
+
+void detail::may_wait() { self(); }
 
 G* self() {
   if (M* m = me()) return m->g;

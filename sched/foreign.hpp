@@ -10,9 +10,9 @@
 namespace grt {
 
 G* foreign_self(); // throws std::system_error: no memory
-void foreign_park(G* self, std::uintptr_t release, wait_reason why) noexcept;
+void foreign_park(G* self, std::uintptr_t release, wait_reason why, const void* object) noexcept;
 void foreign_ready(G* g) noexcept;
-/// How many foreign threads block in grt now; fills their thread ids, at most `most`.
-unsigned foreign_blocked(int* tids, unsigned most) noexcept;
+/// How many foreign threads block in grt now.
+unsigned foreign_blocked() noexcept;
 
 } // namespace grt

@@ -23,6 +23,7 @@
 #include <grt/detail/waiter.hpp>
 #include <grt/trace.hpp>
 
+#include "arch/arch.hpp"
 #include "arch/fp.hpp"
 #include "arch/offsets.h"
 #include "sched/locals.hpp"
@@ -49,11 +50,13 @@ struct g_ext {
   unsigned pins = 0;
   bool fp_own = false; // attr::fp_env: fp is its environment while it does not run
   arch::fp_env fp{};
-  locals values;              // owner: itself
-  std::exception_ptr exiting; // set by exit(); what is caught on the way
-  void* caught = nullptr;     // what was being handled when exit() was called
-  int tid = 0;                // foreign: its thread
-  G* next_foreign = nullptr;  // foreign: the list of them (foreign.cpp)
+  locals values;                // owner: itself
+  std::exception_ptr exiting;   // set by exit(); what is caught on the way
+  void* caught = nullptr;       // what was being handled when exit() was called
+  int tid = 0;                  // foreign: its thread
+  G* next_foreign = nullptr;    // foreign: the list of them (foreign.cpp)
+  const void* object = nullptr; // foreign: what it waits for; G::birth is its futex word then
+  arch::registers at{};         // foreign: where it blocks; its stack is its thread's
 };
 
 struct alignas(64) G {
@@ -61,13 +64,19 @@ struct alignas(64) G {
   void* sp;            // saved frame                       owner: the switch
   char* stk;           // top of its window                 owner: whoever runs or binds it
   detail::waiter w;    // under the lock of the queue it stands in
-  std::uint32_t flags; // bit 0: exception state saved      owner: the switch
-  std::uint32_t ok;    // outcome of a wait: written by the waker before ready(), read after the park
+  std::uint32_t flags; // bit 0: exception state saved, owner: the switch. The others: when it parked (park_stamp)
   g_kind kind;         // immutable while alive
   wait_reason reason;  // owner, cleared by ready(); for people only
   bool pinned;         // owner: itself. stale: cannot be, it is read by whoever readies it, under that wait's lock
-  std::uint8_t last;   // the M it ran on last, modulo 256; g0. Only for GRT_DEBUG=migrate
-  std::uint32_t birth; // goroutine: P's tick when spawned. foreign: futex word, 1 while blocked
+  std::uint8_t spare;
+  union {
+    std::uint32_t birth; // goroutine that never ran: P's tick when spawned. foreign: futex word, 1 while blocked
+    std::uint64_t wait;  // goroutine that parked: what for, and how often (wait_word); for people only
+    struct {
+      std::uint8_t of_wait[7];
+      std::uint8_t ok; // outcome of a wait: written by the waker before ready(), read after the park
+    };
+  };
   // line 1
   exception_state eh;
   void (*run)(void* closure);
@@ -75,7 +84,7 @@ struct alignas(64) G {
   std::uint64_t id;
   const void* site; // line != 0: const char* file; else a code address
   std::uint32_t line;
-  std::uint32_t san_flags;
+  std::uint8_t last; // the M it ran on last, modulo 256; g0. Only for GRT_DEBUG=migrate
   g_ext* ext;
   // line 2 and 3
   void* san; // ASan: fake stack; TSan: fiber
@@ -84,7 +93,32 @@ struct alignas(64) G {
 static_assert(sizeof(G) == 256);
 static_assert(offsetof(G, sp) == GRT_G_SP && offsetof(G, stk) == GRT_G_STK && offsetof(G, flags) == GRT_G_FLAGS &&
               offsetof(G, eh) == GRT_G_EH);
+/// What a goroutine waits for in the lower 48 bits; the 8 above them count its parks, so that two looks tell whether it
+/// ran in between. G::ok stands on top.
+inline std::uint64_t wait_word(std::uint64_t before, const void* object) noexcept {
+  constexpr std::uint64_t one = std::uint64_t{1} << 48, count = 255 * one, ok = ~(count | (one - 1));
+  return (before & ok) | ((before + one) & count) | (reinterpret_cast<std::uintptr_t>(object) & (one - 1));
+}
+inline const void* object_of(std::uint64_t wait) noexcept { return reinterpret_cast<void*>(wait << 16 >> 16); }
+inline std::uint64_t without_ok(std::uint64_t wait) noexcept { return wait << 8 >> 8; }
+
+/// A moment in 31 bits, for people: cycles in units of 4 to 16 ms on x86-64 (TSC of 4 to 1 GHz), 1 to 44 ms on AArch64
+/// (1 GHz to 24 MHz). It comes round after 26 days at the least. Stands above G::flags' bit 0.
+#if defined(__aarch64__)
+inline constexpr unsigned park_stamp_shift = 20;
+#else
+inline constexpr unsigned park_stamp_shift = 24;
+#endif
+inline constexpr std::uint32_t park_stamp(std::uint64_t cycles) noexcept {
+  return static_cast<std::uint32_t>(cycles >> park_stamp_shift) << 1;
+}
 inline constexpr std::size_t closure_offset = offsetof(G, closure);
+
+/// Whoever looks at g meanwhile (debug/look.cpp) believes what it read only if it finds ext unchanged afterwards, so it
+/// goes before its memory does.
+inline g_ext* drop_ext(G* g) noexcept {
+  return __atomic_exchange_n(&g->ext, nullptr, __ATOMIC_ACQ_REL); // [LOOK-1]
+}
 
 inline G* g_of(detail::waiter* w) noexcept { return reinterpret_cast<G*>(reinterpret_cast<char*>(w) - offsetof(G, w)); }
 

@@ -119,7 +119,7 @@ void sleep_within(std::int64_t ns, const context& ctx) {
   queue_guard hold(lock);
   if (r.enqueue()) {
     hold.hand_over();
-    r.park_here(wait_reason::sleep);
+    r.park_here(wait_reason::sleep, nullptr);
   }
   if (e->over()) throw_ended(*e);
 }

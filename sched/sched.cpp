@@ -106,13 +106,15 @@ void switch_to(M* m, G* self, G* to, std::uintptr_t release) noexcept {
 
 void unlock_far_side(spin_lock& l) noexcept { __atomic_store_n(&l.word, 0, __ATOMIC_RELEASE); } // [SPIN-1]
 
-GRT_NOINLINE void park(G* self, std::uintptr_t release, wait_reason why) noexcept {
+GRT_NOINLINE void park(G* self, std::uintptr_t release, wait_reason why, const void* object) noexcept {
   M* m = me();
-  if (GRT_UNLIKELY(!m)) return foreign_park(self, release, why);
+  if (GRT_UNLIKELY(!m)) return foreign_park(self, release, why, object);
   std::uint32_t hooked = hooks.load(std::memory_order_relaxed);
   if (GRT_UNLIKELY(hooked)) about_to_switch(self);
+  self->wait = wait_word(self->wait, object); // [LOOK-1] debug/ sees these three once the switch has released the lock
   self->reason = why;
-  if (GRT_UNLIKELY(!enter(m))) { // without a P: this M rests as soon as our registers are saved
+  self->flags = park_stamp(m->p->cycles0); // a clock would cost more than the park
+  if (GRT_UNLIKELY(!enter(m))) {           // without a P: this M rests as soon as our registers are saved
     record(m, trace::kind::park, self->id, 0, static_cast<std::uint32_t>(why));
     switch_to(m, self, m->g0p, release);
   } else {
@@ -299,7 +301,7 @@ GRT_INLINE void end_goroutine([[maybe_unused]] bool may_stay) noexcept {
   }
   m = enter_here(m); // an end needs a P: its caches take back what the goroutine had
   P* p = m->p;
-  g_ext* ext = g->ext;
+  g_ext* ext = g->ext ? drop_ext(g) : nullptr;
   bool sized = ext && ext->stack_max, pinned = g->pinned;
   // Who deletes ext, outside the bracket, and closes the window once we have left it.
   bool by_g0 = GRT_ASAN || ext || (hooked & hook_valgrind);

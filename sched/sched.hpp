@@ -37,7 +37,7 @@ struct alignas(128) P {
   G* next = nullptr;
   std::uint32_t tick = 0, burst = 0, chain = 0, random = 0;
   ring fresh, ready;
-  std::uint64_t cycles0 = 0; // when tick0 was; thieves peek at these three
+  std::uint64_t cycles0 = 0; // when tick0 was: its last round through g0; thieves peek at these three
   std::uint32_t tick0 = 0, average = 0, empty = 0;
   alignas(128) G* free = nullptr;
   std::uint32_t n_free = 0, free_most = 0, carve = 16;
@@ -202,8 +202,8 @@ void unlock_far_side(spin_lock& l) noexcept;
 inline std::uintptr_t release_of(spin_lock* l) noexcept { return reinterpret_cast<std::uintptr_t>(&l->word); }
 
 /// Parks the calling goroutine or thread; its waiter is published and `release` guards it. Returns when ready() was
-/// called on it.
-void park(G* self, std::uintptr_t release, wait_reason why) noexcept;
+/// called on it. `object`: what it waits for, as the program knows it; shown to people, never followed.
+void park(G* self, std::uintptr_t release, wait_reason why, const void* object = nullptr) noexcept;
 /// Makes g runnable (or wakes the thread): once per park. Never under a park lock; not from g0.
 void ready(G* g) noexcept;
 /// Inside: the same at the tail of the queue, for many at once.
@@ -251,5 +251,6 @@ void deny(M* m) noexcept;
 extern spin_lock steal_pair; // nobody but the owner leaves `free` or `announced` without it
 G* global_pop(M* m) noexcept;
 extern std::atomic<std::uint64_t> cycles_per_us;
+extern std::uint64_t origin_ns, origin_cycles; // one moment on both clocks, at the start; immutable
 
 } // namespace grt

@@ -24,6 +24,7 @@
 #include "sched/handoff.hpp"
 #include "sched/hooks.hpp"
 #include "sched/pin.hpp"
+#include "sched/ports.hpp"
 #include "sched/sched.hpp"
 #include "sched/slab.hpp"
 #include "sched/timers.hpp"
@@ -37,7 +38,7 @@ namespace grt {
 std::atomic<P*> all_p[procs_max];
 std::atomic<unsigned> n_procs{0}, n_made{0}, threads_max{10000};
 std::atomic<bool> exiting{false};
-std::uint64_t stall_ns;
+std::uint64_t stall_ns, origin_ns, origin_cycles;
 
 namespace {
 std::atomic<bool> started{false};
@@ -268,6 +269,8 @@ void make_procs(unsigned n) {
 
 void calibrate() { // 1 ms against the clock; refined by nobody, it only scales patience
   std::uint64_t t0 = now_ns(), c0 = arch::cycles();
+  origin_ns = t0;
+  origin_cycles = c0;
   while (now_ns() - t0 < 1000000) arch::relax();
   cycles_per_us.store(std::max<std::uint64_t>(1, (arch::cycles() - c0) * 1000 / (now_ns() - t0)),
                       std::memory_order_relaxed);
@@ -328,6 +331,7 @@ void start(const options& asked) {
   terminate_before = std::set_terminate(on_terminate);
   std::atexit(at_exit);
   pthread_atfork(nullptr, nullptr, in_child);
+  watch_sigquit();
   started.store(true, std::memory_order_release); // [START-1]
 }
 } // namespace detail

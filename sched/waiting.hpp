@@ -46,12 +46,12 @@ struct waiting : limiter {
     queue.push(&w);
     return true;
   }
-  /// Lock held, free on return. true: a waker took it.
-  bool park_here(wait_reason why) noexcept {
+  /// Lock held, free on return. true: a waker took it. `object`: as for park().
+  bool park_here(wait_reason why, const void* object) noexcept {
     if (state == queued) {
       parked = true;
       lock.tsan_release();
-      park(g, release_of(&lock), why);
+      park(g, release_of(&lock), why, object);
     } else {
       lock.tsan_release();
       lock.unlock();

@@ -84,7 +84,7 @@ template <bool limited> GRT_NOINLINE bool mutex::lock_slow(std::int64_t timeout_
       queue_.head = &g->w;
     }
     queue_lock_.tsan_release();
-    park(g, release_of(&queue_lock_), wait_reason::mutex);
+    park(g, release_of(&queue_lock_), wait_reason::mutex, this);
     // An expired waiter may leave `queued` or `starving` set over an empty queue: one slow unlock clears them.
     if (limited && g->ok == ok_expired) return end(false);
     if (g->ok) return end(true); // handed over, still locked
@@ -199,7 +199,7 @@ bool wait_group::wait_ns(std::int64_t timeout_ns, detail::ending* ctx) {
     g->ok = ok_waiting;
     queue_.push(&g->w);
     lock_.tsan_release();
-    park(g, release_of(&lock_), wait_reason::wait_group);
+    park(g, release_of(&lock_), wait_reason::wait_group, this);
     s = g->ok == ok_expired ? s : 0;
   }
   if (timed) timed->disarm();

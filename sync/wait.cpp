@@ -41,7 +41,7 @@ bool shared_mutex::lock_ns(bool exclusive, std::int64_t timeout_ns, detail::endi
   if (queue_.empty() && admit(exclusive)) return true;
   if (!r.enqueue()) return false;
   hold.hand_over();
-  if (r.park_here(wait_reason::shared_mutex)) return true;
+  if (r.park_here(wait_reason::shared_mutex, this)) return true;
   wake_list wakes;
   queue_guard again(lock_);
   admit_waiters(wakes); // those who waited for nobody but us
@@ -110,7 +110,7 @@ bool condition_core::wait(std::int64_t timeout_ns, detail::ending* ctx, void (*u
     if (queued) {
       queue_guard hold(lock_);
       hold.hand_over();
-      notified = r.park_here(wait_reason::condition_variable);
+      notified = r.park_here(wait_reason::condition_variable, this);
     }
   }
   inside_.fetch_sub(1, std::memory_order_release); // [COND-1] last touch
@@ -161,7 +161,7 @@ bool semaphore_core::acquire(std::int64_t n, std::int64_t timeout_ns, ending* ct
   if (take()) return true;
   if (!r.enqueue()) return false;
   hold.hand_over();
-  if (r.park_here(wait_reason::semaphore)) return true;
+  if (r.park_here(wait_reason::semaphore, this)) return true;
   wake_list wakes;
   queue_guard again(lock_);
   admit_waiters(wakes); // a smaller request behind ours
@@ -219,7 +219,7 @@ bool barrier_core::wait_until_over(std::uint64_t phase, ending* ctx) {
   if (phase_ != phase) return true;
   if (!r.enqueue()) return false;
   hold.hand_over();
-  return r.park_here(wait_reason::barrier);
+  return r.park_here(wait_reason::barrier, this);
 }
 
 void barrier_core::wait(std::uint64_t phase) { wait_until_over(phase, nullptr); }
@@ -257,7 +257,7 @@ bool latch::wait_until_over(detail::ending* ctx) const {
   if (!count_) return true;
   if (!r.enqueue()) return false;
   hold.hand_over();
-  return r.park_here(wait_reason::latch);
+  return r.park_here(wait_reason::latch, this);
 }
 
 void latch::wait() const { wait_until_over(nullptr); }

@@ -16,7 +16,6 @@ GRT_FUNC_BEGIN(grt_switch)
         orr     x12, x10, x11
         cbnz    x12, .Lsave_eh
 .Lsave: ldr     x4, [x2, #GRT_G_SP]
-        str     x2, [x0, #GRT_M_G]
         .cfi_remember_state
         sub     sp, sp, #160
         .cfi_adjust_cfa_offset 160
@@ -52,6 +51,7 @@ GRT_FUNC_BEGIN(grt_switch)
         .cfi_rel_offset d15, 152
         mov     x9, sp
         str     x9, [x1, #GRT_G_SP]
+        str     x2, [x0, #GRT_M_G]
         cbz     x4, .Lfresh
         mov     sp, x4
         tbnz    x3, #0, .Lcommit

@@ -6,7 +6,7 @@
  * is the only place that switches: the return predictor then guesses right, and M stays in a register.
  *
  *   1. exception state: if the thread's two words are not both zero, move them into self->eh and set the flag
- *   2. m->g = to; push the callee-saved registers; self->sp = rsp
+ *   2. push the callee-saved registers; self->sp = rsp; then m->g = to: who looks at a goroutine that no M holds finds its sp
  *   3. to->sp == 0: `to` never ran. Bind a window (a C call, still on self's stack) and start grt_gmain on it
  *   4. rsp = to->sp
  *   5. release: an even address is a spin lock, stored 0; an odd one is a record for grt_commit(release)
@@ -29,7 +29,6 @@ GRT_FUNC_BEGIN(grt_switch)
         jne     .Lsave_eh
         .cfi_remember_state
 .Lsave: movq    GRT_G_SP(%rdx), %r9
-        movq    %rdx, GRT_M_G(%rdi)
         pushq   %rbp
         .cfi_adjust_cfa_offset 8
         .cfi_rel_offset rbp, 0
@@ -49,6 +48,7 @@ GRT_FUNC_BEGIN(grt_switch)
         .cfi_adjust_cfa_offset 8
         .cfi_rel_offset r15, 0
         movq    %rsp, GRT_G_SP(%rsi)
+        movq    %rdx, GRT_M_G(%rdi)
         testq   %r9, %r9
         je      .Lfresh
         movq    %r9, %rsp

@@ -1,27 +1,67 @@
 // grt/debug.hpp - seeing what the runtime does.
 #pragma once
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <string>
+#include <vector>
 
 namespace grt::debug {
 
-/// Writes one paragraph per goroutine (id, name, state, what it waits for, where it was created) to the descriptor
-/// `fd`. Any thread, also from a signal handler: allocates nothing, takes no lock, and therefore may show a goroutine
-/// that moves on meanwhile in its old state. Starts nothing. Go: what SIGQUIT prints.
+enum class state : std::uint8_t {
+  running,  ///< on a thread of the runtime now
+  runnable, ///< waits for a processor only
+  waiting   ///< for what wait_reason says
+};
+/// "running", "runnable", "waiting".
+const char* to_string(state s) noexcept;
+
+/// One goroutine, as of a moment during the call that returned it.
+struct goroutine_info {
+  std::uint64_t id = 0;
+  std::string name;
+  state st{};
+  std::string wait_reason;      ///< "chan receive", "mutex", "sleep" ... (trace::to_string); empty unless it waits
+  const void* object = nullptr; ///< what it waits for: the address of the mutex, wait_group ...; of a channel that of
+                                ///< the state all its handles share, of a select that of its only channel, else null
+  /// When it began to wait; time_point{} unless it waits. Some 10 ms coarse, and early by as long as its processor was
+  /// busy since it last looked around (64 switches at most).
+  std::chrono::steady_clock::time_point since{};
+  std::string created_at;    ///< "file:line"; with go(f, args...), "symbol+offset", demangled
+  std::vector<void*> frames; ///< return addresses, innermost first, 64 at most; empty while it runs or before it ran
+};
+
+/// Every goroutine alive. Stops nobody: one that starts, moves on or ends meanwhile may be missing or stand in its old
+/// state, but what is said of one goroutine was true of it at one moment; one that never holds still for a look is
+/// `running`. Any thread. Starts nothing. Cost: 2 to 10 us a goroutine that waits. Go: runtime.Stack(all).
+/// @throws std::bad_alloc
+std::vector<goroutine_info> snapshot();
+
+/// Writes every goroutine (id, name, state, what it waits for and since when, its stack, where it was created), every
+/// thread that waits in the runtime, and every processor to the descriptor `fd`. Any thread, also from a signal
+/// handler: allocates nothing, takes no lock. Needs 6 KB of stack. As exact as snapshot(). Starts nothing.
+///
+/// The runtime does this to descriptor 2 on SIGQUIT (Ctrl-\) if that signal's disposition was the default when it
+/// started, and the program goes on. Go: SIGQUIT, but there it ends the program.
 void dump(int fd) noexcept;
 
 /// Counts since the runtime started; a racy but never torn snapshot.
 struct metrics {
   std::uint64_t spawned;    ///< goroutines ever started
   std::uint64_t goroutines; ///< now alive
+  std::uint64_t running;    ///< of these, on a processor now
+  std::uint64_t runnable;   ///< of these, in a run queue
+  std::uint64_t waiting;    ///< of these, all others
   std::uint64_t switches;   ///< scheduling decisions, modulo 2^32 on each processor
   std::uint64_t steals;     ///< times a processor took goroutines over from another one
   std::uint64_t stolen;     ///< goroutines moved by that
   std::uint64_t wakes;      ///< futex wakes of a sleeping runtime thread
-  std::uint64_t threads;    ///< runtime threads
+  std::uint64_t threads;    ///< runtime threads, spare ones and the monitor included
+  std::uint64_t handoffs;   ///< times a processor was taken from a goroutine that computed or blocked
+  std::uint64_t adrift;     ///< goroutines that run without a processor now
   std::uint64_t windows;    ///< stack windows made so far (they are reused, not returned)
 };
-/// Any thread. Cost: a few microseconds.
+/// Any thread. Cost: a few microseconds. Bytes of stack are asked for with stack_bytes(), which costs more.
 metrics read_metrics() noexcept;
 
 /// How the stacks are guarded: "madvise", "mprotect" or "canary"; "" before the start. See README, "Guards by kernel".

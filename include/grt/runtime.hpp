@@ -28,8 +28,10 @@ namespace detail {
 void start(const options&);
 extern std::atomic<unsigned long long> foreign_spawned;
 
+void may_wait(); // takes what a thread of the program's needs to wait. Throws while nothing has been started
 template <class R, class F> R run(const attr* a, F&& f, const options& o, call_site at) {
   start(o);
+  may_wait();
   wait_group done;
   result<R> out;
   auto body = [&] { out.fill([&]() -> R { return std::forward<F>(f)(); }, [&] { done.done(); }); };

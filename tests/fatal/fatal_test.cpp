@@ -46,9 +46,9 @@ TEST(FatalDeadlock, NamesEachWaiterAndWhatItWaitsFor) {
                 m.lock();
               }),
               ExitedWithCode(2),
-              "grt: fatal: all goroutines are asleep - deadlock!.*\\[mutex\\] created at "
+              "grt: fatal: all goroutines are asleep - deadlock!.*\\[mutex\\] on 0x.* created at "
               ".*fatal_test.cpp:[0-9]+.*\"collector\" "
-              "\\[chan receive\\].*\\[wait group\\].*\\[select\\].*\\[nil chan\\]");
+              "\\[chan receive\\] on 0x.*\\[wait group\\] on 0x.*\\[select\\].*\\[nil chan\\]");
 }
 
 TEST(FatalDeadlock, OfTheMainThreadAlone) {

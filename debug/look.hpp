@@ -1,0 +1,43 @@
+// debug/look.hpp - one goroutine, seen while it may be running, waking or ending.
+//
+// The G is read, then what it points to, then the G again: if the two differ it moved meanwhile and the look is
+// repeated; after a few times it counts as running. A G that some M holds is running, and has no stack that could be
+// read; one that no M holds has its sp saved (arch/*/switch.S). Each park counts in the G, so a goroutine that was
+// woken and parked again at the same place is found out; a yield does not count, so there the stack is walked twice.
+#pragma once
+#include <cstdint>
+
+#include <grt/debug.hpp>
+
+#include "debug/peek.hpp"
+#include "debug/unwind.hpp"
+#include "sched/sched.hpp"
+
+namespace grt::debug {
+
+struct sighting {
+  g_kind kind{}; // goroutine, or a foreign thread that waits
+  std::uint64_t id = 0;
+  state st{};
+  wait_reason reason{};
+  const void* object = nullptr;
+  std::uint64_t since_ns = 0; // steady clock; 0: it does not wait
+  std::uintptr_t site = 0;    // of its creation, if not in file and line
+  unsigned line = 0;
+  int tid = 0; // foreign
+  char file[160] = {}, name[48] = {};
+  unsigned n_frames = 0;
+  void* frames[unwinder::most];
+};
+
+/// How many goroutines stand in p's queues.
+inline std::uint32_t queued(const P* p) noexcept {
+  auto size = [](const ring& r) { return racy(r.tail) - racy(r.head); };
+  std::uint32_t n = size(p->fresh) + size(p->ready);
+  return (static_cast<std::int32_t>(n) < 0 ? 0 : n) + (racy(p->next) != nullptr); // torn: as of no moment
+}
+
+/// false: no goroutine there. Async-signal-safe.
+bool look(const G* g, sighting& s, unwinder& u) noexcept;
+
+} // namespace grt::debug

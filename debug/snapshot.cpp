@@ -1,0 +1,84 @@
+// debug/snapshot.cpp - all goroutines as a vector, and what can be counted without looking at each.
+#include <grt/debug.hpp>
+#include <grt/runtime.hpp>
+
+#include <cstdlib>
+#include <cxxabi.h>
+#include <memory>
+
+#include "debug/look.hpp"
+#include "debug/peek.hpp"
+#include "sched/handoff.hpp"
+#include "sched/pin.hpp"
+#include "sched/slab.hpp"
+
+namespace grt::debug {
+namespace {
+std::string creation_site(const sighting& s, symbolizer& names) {
+  if (s.line) return std::string(s.file) + ":" + std::to_string(s.line);
+  const symbolizer::text& n = names.name(s.site);
+  std::string symbol = n.symbol;
+  if (symbol.empty()) return n.where;
+  std::size_t plus = symbol.rfind('+');
+  int status = 0;
+  std::unique_ptr<char, void (*)(void*)> plain(
+      abi::__cxa_demangle(symbol.substr(0, plus).c_str(), nullptr, nullptr, &status), std::free);
+  return plain ? plain.get() + symbol.substr(plus) : symbol;
+}
+} // namespace
+
+std::vector<goroutine_info> snapshot() {
+  std::vector<goroutine_info> all;
+  if (!n_made.load(std::memory_order_acquire)) return all; // [PROCS-1]
+  symbolizer names;
+  unwinder u;
+  sighting s;
+  for (const G *g = slab_begin(), *end = slab_end(); g < end; g++) {
+    if (!look(g, s, u) || s.kind != g_kind::goroutine) continue;
+    goroutine_info& i = all.emplace_back();
+    i.id = s.id;
+    i.name = s.name;
+    i.st = s.st;
+    if (s.st == state::waiting) i.wait_reason = trace::to_string(s.reason);
+    i.object = s.object;
+    i.since = std::chrono::steady_clock::time_point(std::chrono::nanoseconds(s.since_ns));
+    i.created_at = creation_site(s, names);
+    i.frames.assign(s.frames, s.frames + s.n_frames);
+  }
+  return all;
+}
+
+metrics read_metrics() noexcept {
+  metrics r{};
+  unsigned n = n_made.load(std::memory_order_acquire); // [PROCS-1]
+  for (unsigned i = 0; i < n; i++) {
+    P* p = all_p[i].load(std::memory_order_relaxed);
+    M* m = p->m.load(std::memory_order_relaxed);
+    r.spawned += p->spawned.load(std::memory_order_relaxed);
+    r.switches += racy(p->tick);
+    r.steals += racy(m->steals);
+    r.stolen += racy(m->stolen);
+    r.wakes += racy(m->wakes);
+    r.running += racy(racy(m->g)->kind) == g_kind::goroutine;
+    r.runnable += queued(p);
+  }
+  r.spawned += detail::foreign_spawned.load(std::memory_order_relaxed);
+  r.runnable += injected.n.load(std::memory_order_relaxed);
+  r.goroutines = goroutines();
+  r.runnable = std::min(r.runnable, r.goroutines - std::min(r.goroutines, r.running));
+  r.waiting = r.goroutines - std::min(r.goroutines, r.running + r.runnable);
+  r.threads = threads();
+  r.handoffs = handoffs.load(std::memory_order_relaxed);
+  r.adrift = adrift();
+  r.windows = stack::read_counts().opened;
+  return r;
+}
+
+const char* guards() noexcept {
+  static constexpr const char* names[] = {"madvise", "mprotect", "canary"};
+  return n_made.load(std::memory_order_acquire) ? names[static_cast<int>(stack::guards())] : ""; // [PROCS-1]
+}
+
+std::size_t stack_bytes() noexcept { return stack::resident_bytes(); }
+
+} // namespace grt::debug
