@@ -240,6 +240,7 @@ void grt_gmain(std::uintptr_t release) {
       check_canary(g);
       by_g0 |= (h & hook_valgrind) != 0;
     }
+    if (GRT_UNLIKELY(by_g0)) std::memset(g->closure, 0, sizeof g->closure); // leak searches begin in the slots, too
     if (GRT_UNLIKELY(g->ext != nullptr)) {
       by_g0 |= sized = g->ext->stack_max != 0;
       delete g->ext;
@@ -256,7 +257,6 @@ void grt_gmain(std::uintptr_t release) {
 #if GRT_ASAN
     m->dead.stk = stk;
     m->dead.san = g->san;
-    std::memset(g->closure, 0, sizeof g->closure); // the slot is a root of LeakSanitizer's
 #endif
     g_free(p, g);
     G* n = pinned ? nullptr : pick(p);
