@@ -313,8 +313,8 @@ GRT_INLINE void end_goroutine([[maybe_unused]] bool may_stay) noexcept {
 #if GRT_ASAN
   m->dead.stk = stk;
   m->dead.san = g->san;
-  std::memset(g->closure, 0, sizeof g->closure); // the slot is a root of LeakSanitizer's
 #endif
+  if (GRT_UNLIKELY(by_g0)) std::memset(g->closure, 0, sizeof g->closure); // leak searches begin in the slots, too
   g_free(p, g);
   G* n = pinned ? nullptr : pick(p);
   if (GRT_UNLIKELY(pinned)) m->fate = keeper_fate::ends;

@@ -7,9 +7,14 @@
 int main() {
   grt::run([] {
     grt::chan<void> stop;
-    grt::wait_group w;
-    for (int i = 0; i < 9000; i++) w.go([=] { stop.recv(); });
-    for (int i = 0; i < 3; i++) grt::yield();
+    grt::wait_group w, begun;
+    begun.add(9000);
+    for (int i = 0; i < 9000; i++)
+      w.go([&] {
+        begun.done();
+        stop.recv();
+      });
+    begun.wait();
     stop.close();
     w.wait();
     std::puts("9000 ended");
