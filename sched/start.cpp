@@ -71,16 +71,27 @@ unsigned default_procs() {
   return std::max(n, 1u);
 }
 
-void describe(int fd, const char* top) {
+text_out& say_who(text_out& t, const G* g) {
+  t.str("goroutine ").dec(g->id);
+  if (g->ext && g->ext->name[0]) t.str(" [").str(g->ext->name).str("]");
+  return t;
+}
+text_out& say_birth(text_out& t, const G* g) {
+  t.str("  created at ");
+  if (g->line) t.str(static_cast<const char*>(g->site)).str(":").dec(g->line);
+  else t.hex(reinterpret_cast<std::uintptr_t>(g->site));
+  return t.str("\n");
+}
+
+// Who runs on the window that holds `at`.
+void describe(int fd, const char* at, bool birth) {
   stack::bounds want{}, have{};
-  stack::find(top, want);
+  stack::find(at, want);
   M* m = me();
-  if (m && m->g && m->g->stk && stack::find(m->g->stk - 1, have) && have.guard == want.guard) {
-    text_out t(fd);
-    t.str("goroutine ").dec(m->g->id);
-    if (m->g->ext && m->g->ext->name[0]) t.str(" [").str(m->g->ext->name).str("]");
-    t.str(": ");
-  }
+  if (!m || !m->g || !m->g->stk || !stack::find(m->g->stk - 1, have) || have.guard != want.guard) return;
+  text_out t(fd);
+  if (birth) say_birth(t, m->g);
+  else say_who(t, m->g).str(": ");
 }
 
 // The stack is intact: nobody catches, so the unwinder's first phase ended at the trampoline and nothing was unwound.
@@ -89,8 +100,7 @@ void describe(int fd, const char* top) {
   if (std::type_info* type = m && m->g != m->g0p ? abi::__cxa_current_exception_type() : nullptr) {
     {
       text_out t(2);
-      t.str("grt: fatal: goroutine ").dec(m->g->id);
-      if (m->g->ext && m->g->ext->name[0]) t.str(" [").str(m->g->ext->name).str("]");
+      say_who(t.str("grt: fatal: "), m->g);
       int status = 0;
       char* name = abi::__cxa_demangle(type->name(), nullptr, nullptr, &status);
       t.str(": uncaught ").str(name ? name : type->name());
@@ -103,10 +113,10 @@ void describe(int fd, const char* top) {
       text_out(2).str("\n");
     }
     write_backtrace(2);
-    G* g = m->g;
-    if (g->line)
-      text_out(2).str("  created at ").str(static_cast<const char*>(g->site)).str(":").dec(g->line).str("\n");
-    else text_out(2).str("  created at ").hex(reinterpret_cast<std::uintptr_t>(g->site)).str("\n");
+    {
+      text_out t(2);
+      say_birth(t, m->g);
+    }
     std::abort();
   }
   if (terminate_before) terminate_before();
@@ -198,17 +208,20 @@ namespace {
 void make_procs(unsigned n) {
   stack::set_slack(n);
   for (unsigned i = n_made.load(std::memory_order_relaxed); i < n; i++) {
-    P* p = map_one<P>();
-    M* m = m_make(i);
-    m->seen = map_one<sightings>()->of;
-    p->id = i;
-    p->free_most = slab_free_most();
-    p->random = i * 77777 + 88172645;
-    p->m.store(m, std::memory_order_relaxed);
-    m->p = p;
+    P* p = all_p[i].load(std::memory_order_relaxed);
+    if (!p) {
+      p = map_one<P>();
+      M* m = m_make(i);
+      m->seen = map_one<sightings>()->of;
+      p->id = i;
+      p->free_most = slab_free_most();
+      p->random = i * 77777 + 88172645;
+      p->m.store(m, std::memory_order_relaxed);
+      m->p = p;
+    } // else its thread could not be had the last time
     all_p[i].store(p, std::memory_order_relaxed);
     n_made.store(i + 1, std::memory_order_release); // [PROCS-1] all_p below is set
-    if (int error = thread_start(thread_main, m)) {
+    if (int error = thread_start(thread_main, p->m.load(std::memory_order_relaxed))) {
       n_made.store(i, std::memory_order_relaxed);
       throw std::system_error(error, std::generic_category(), "grt: cannot start a thread");
     }
@@ -243,10 +256,10 @@ void start(const options& asked) {
     c.stack_max = v;
   }
   if (const char* s = setting("GRT_GUARD")) {
-    const char* names[] = {"madvise", "mprotect", "canary"};
-    for (int i = 0; i < 3; i++)
-      if (!std::strcmp(s, names[i])) c.guard = i;
-    if (c.guard < 0) bad_setting("GRT_GUARD", s, "madvise, mprotect or canary");
+    c.guard = stack::guard_named(s);
+    if (c.guard < 0) bad_setting("GRT_GUARD", s, "madvise, poison, mprotect or canary");
+    if (!stack::can_guard(static_cast<stack::guard_kind>(c.guard)))
+      bad_setting("GRT_GUARD", s, "this kernel or this build cannot; mprotect and canary work everywhere");
   }
   if (!membarrier_start())
     throw std::system_error(ENOSYS, std::generic_category(), "grt: this kernel has no membarrier(2)");

@@ -24,7 +24,8 @@ struct metrics {
 /// Any thread. Cost: a few microseconds.
 metrics read_metrics() noexcept;
 
-/// How the stacks are guarded: "madvise", "mprotect" or "canary"; "" before the start. See README, "Guards by kernel".
+/// How the stacks are guarded: "madvise", "poison", "mprotect" or "canary"; "" before the start. See README, "Guards by
+/// kernel".
 const char* guards() noexcept;
 
 /// Bytes of stack in memory now, free windows included. Any thread. Cost: it asks the kernel about every window, some

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <set>
 #include <vector>
@@ -18,6 +19,16 @@ using testing::ExitedWithCode;
 
 #define REQUIRE(x)                                                                                                     \
   if (!(x)) (dprintf(2, "line %d: %s\n", __LINE__, #x), std::_Exit(1))
+
+/// As the runtime starts it: GRT_GUARD counts.
+void start_here() {
+  config c;
+  if (const char* s = std::getenv("GRT_GUARD")) {
+    c.guard = guard_named(s);
+    REQUIRE(c.guard >= 0 && can_guard(static_cast<guard_kind>(c.guard)));
+  }
+  start(c);
+}
 
 bool writable(char* p) {
   int fds[2];
@@ -68,15 +79,53 @@ void check_windows(std::size_t n, bool guarded) {
 }
 
 TEST(StackWindows, AreGuardedColouredAndNoPowerOfTwoApart) {
-  EXPECT_EXIT((start({}), check_windows(300, guards() != guard_kind::canary), std::_Exit(0)), ExitedWithCode(0), "");
+  EXPECT_EXIT((start_here(), check_windows(300, guards() != guard_kind::canary), std::_Exit(0)), ExitedWithCode(0), "");
 }
-TEST(StackWindows, GuardedByMprotect) {
-  EXPECT_EXIT((start({.guard = 1}), check_windows(300, true), std::_Exit(0)), ExitedWithCode(0), "");
+void check_kind(guard_kind k) {
+  if (!can_guard(k)) {
+    dprintf(2, "left out: no guards by %s here\n", guard_names[static_cast<int>(k)]);
+    std::_Exit(0);
+  }
+  start({.guard = static_cast<int>(k)});
+  check_windows(300, k != guard_kind::canary);
+  REQUIRE(guards() == k);
+  std::_Exit(0);
+}
+TEST(StackWindows, GuardedByEachKindThatThisKernelHas) {
+  for (guard_kind k : {guard_kind::madvise, guard_kind::poison, guard_kind::mprotect, guard_kind::canary})
+    EXPECT_EXIT(check_kind(k), ExitedWithCode(0), "") << guard_names[static_cast<int>(k)];
+}
+TEST(StackWindows, TheBestKindIsChosen) {
+  EXPECT_EXIT(
+      {
+        start({});
+        REQUIRE(guards() == (can_guard(guard_kind::madvise)  ? guard_kind::madvise
+                             : can_guard(guard_kind::poison) ? guard_kind::poison
+                                                             : guard_kind::mprotect));
+        std::_Exit(0);
+      },
+      ExitedWithCode(0), "");
+}
+// Whoever closes every descriptor (a daemon does) takes userfaultfd's along: later windows are guarded otherwise.
+TEST(StackWindows, DescriptorsClosedUnderIt) {
+  EXPECT_EXIT(
+      {
+        start_here();
+        some(300);
+        close_range(3, ~0u, 0);
+        for (char* top : some(300)) {
+          bounds b{};
+          REQUIRE(find(top - 1, b) && writable(top - 1));
+          REQUIRE(guards() == guard_kind::canary || !writable(b.low - 1));
+        }
+        std::_Exit(0);
+      },
+      ExitedWithCode(0), "");
 }
 TEST(StackWindows, BudgetSpent_CanaryWithOneWarning) {
   EXPECT_EXIT(
       {
-        start({.guard = 1, .mprotect_budget = 21});
+        start({.guard = static_cast<int>(guard_kind::mprotect), .mprotect_budget = 21});
         std::vector<char*> tops = some(200);
         int guarded = 0;
         for (char* t : tops) {
@@ -97,7 +146,7 @@ TEST(StackWindows, BudgetSpent_CanaryWithOneWarning) {
 TEST(StackWindows, ManyInFewMappings) {
   EXPECT_EXIT(
       {
-        start({});
+        start_here();
         int before = mappings();
         some(10000);
         std::_Exit(guards() == guard_kind::madvise ? mappings() - before > 20 : 0);
@@ -107,7 +156,7 @@ TEST(StackWindows, ManyInFewMappings) {
 TEST(StackWindows, CacheIsLastInFirstOut_AndSpills) {
   EXPECT_EXIT(
       {
-        start({});
+        start_here();
         cache c;
         REQUIRE(take_credits(1000));
         char* a = get(c);
@@ -127,17 +176,24 @@ TEST(StackWindows, CacheIsLastInFirstOut_AndSpills) {
       },
       ExitedWithCode(0), "");
 }
-TEST(StackWindows, SizeClasses) {
+TEST(StackWindows, EverySizeClass_IsGuardedWritableToTheEndAndReused) {
   EXPECT_EXIT(
       {
-        start({});
-        for (std::size_t want : {64u << 10, 512u << 10, 8u << 20}) {
-          char* top = get_sized(round_stack_max(want));
-          bounds b{};
-          REQUIRE(top && find(top - 1, b) && b.stack_max == want && static_cast<std::size_t>(top - b.low) >= want);
-          REQUIRE(guards() == guard_kind::canary || !writable(b.low - 1));
-          put_sized(top);
-          REQUIRE(get_sized(want) == top);
+        start_here();
+        for (std::size_t want = stack_max_least; want <= stack_max_most; want *= 2) {
+          std::vector<char*> tops;
+          for (int i = 0; i < 40; i++) tops.push_back(get_sized(round_stack_max(want)));
+          for (char* top : tops) {
+            bounds b{};
+            REQUIRE(top && find(top - 1, b) && b.stack_max == want && static_cast<std::size_t>(top - b.low) >= want);
+            for (char* p = b.low + 64; p < top; p += 4096) *p = 1;
+            REQUIRE(guards() == guard_kind::canary || (!writable(b.low - 1) && !writable(b.guard)));
+            REQUIRE(canary_intact(top));
+          }
+          for (char* top : tops) put_sized(top);
+          std::set<char*> again;
+          for (int i = 0; i < 40; i++) again.insert(get_sized(want));
+          REQUIRE(again == std::set<char*>(tops.begin(), tops.end()));
         }
         std::_Exit(0);
       },
@@ -146,7 +202,7 @@ TEST(StackWindows, SizeClasses) {
 TEST(StackWindows, SizesAreRoundedUpOrRefused) {
   EXPECT_EXIT(
       {
-        start({});
+        start_here();
         REQUIRE(round_stack_max(0) == 256 << 10 && round_stack_max(65537) == 128 << 10 &&
                 round_stack_max(8 << 20) == 8 << 20);
         for (std::size_t bad : {std::size_t{1}, std::size_t{65535}, (std::size_t{8} << 20) + 1}) {
