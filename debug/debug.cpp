@@ -3,6 +3,7 @@
 #include <grt/runtime.hpp>
 
 #include "base/check.hpp"
+#include "sched/scavenge.hpp"
 #include "sched/sched.hpp"
 #include "sched/slab.hpp"
 
@@ -76,5 +77,7 @@ const char* guards() noexcept {
 }
 
 std::size_t stack_bytes() noexcept { return stack::resident_bytes(); }
+
+void release_memory() noexcept { scavenge_all(); }
 
 } // namespace grt::debug

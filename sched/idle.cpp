@@ -19,6 +19,7 @@
 #include "sched/hooks.hpp"
 #include "sched/sched.hpp"
 #include "sched/timers.hpp"
+#include "stack/reclaim.hpp"
 
 namespace grt {
 
@@ -148,6 +149,7 @@ bool watch(M* m) noexcept {
 // Returns when there may be something to do.
 void sleep(M* m) noexcept {
   record(m, trace::kind::sleep, 0);
+  stack::give_back(m->p->stacks);
   m->asleep.store(deep, std::memory_order_relaxed);
   {
     spin_guard hold(idle.lock);
@@ -233,6 +235,7 @@ static void retire(M* m) noexcept {
     while (p->ready.size()) inject_inside(p->ready.pop_front());
     timers_move(p, all_p[0].load(std::memory_order_relaxed));
     notify();
+    stack::give_back(p->stacks);
     // [RETIRE-1] then look; set_procs stores the number, then wakes
     m->asleep.exchange(deep, std::memory_order_seq_cst);
     if (p->id < n_procs.load(std::memory_order_seq_cst)) break; // [RETIRE-1]
@@ -250,6 +253,7 @@ G* search(M* m) noexcept {
     deny(m);
     if (GRT_UNLIKELY(p->id >= n_procs.load(std::memory_order_relaxed))) retire(m);
     if (timers_due()) timers_run(m);
+    stack::age(p->stacks);
     if (GRT_UNLIKELY(stack::guards() == stack::guard_kind::canary) &&
         !(hooks.load(std::memory_order_relaxed) & hook_canary))
       hooks.fetch_or(hook_canary, std::memory_order_relaxed); // since a window ago

@@ -21,7 +21,7 @@ GRT_INLINE G* pick_or_g0(M* m, P* p, G* self) noexcept {
   if (GRT_UNLIKELY(self->pinned)) return m->g0p;
   G* n = pick(p);
   if (GRT_UNLIKELY(!n)) return m->g0p;
-  if (GRT_UNLIKELY(n->pinned)) {
+  if (GRT_UNLIKELY(needs_g0(n))) {
     m->lend = n;
     return m->g0p;
   }
@@ -83,7 +83,8 @@ GRT_NOINLINE void park(G* self, std::uintptr_t release, wait_reason why) noexcep
   M* m = me();
   if (GRT_UNLIKELY(!m)) return foreign_park(self, release, why);
   if (GRT_UNLIKELY(hooks.load(std::memory_order_relaxed))) check_canary(self);
-  self->reason = why;
+  self->sp = not_saved;
+  __atomic_store(&self->reason, &why, __ATOMIC_RELEASE); // [HELD-1]
   enter(m);
   G* n = pick_or_g0(m, m->p, self);
   record_switch(m, self, n, trace::kind::park, static_cast<std::uint32_t>(why));
@@ -172,7 +173,7 @@ GRT_NOINLINE void yield_here(M* m) noexcept {
   r.head = h + 1;
   r.slots[t & r.mask] = s;
   r.tail = t + 1;
-  if (GRT_UNLIKELY(!n->sp || n->pinned)) { // fresh and taken over by a thief: its window may have to be made
+  if (GRT_UNLIKELY(!n->sp || needs_g0(n))) { // fresh and taken over by a thief: its window may have to be made
     r.tail = t;
     if (!(n->sp ? r : p->fresh).push(n)) inject_inside(n);
     return yield_slow(m);
@@ -239,7 +240,7 @@ void grt_gmain(std::uintptr_t release) {
     g_free(p, g);
     G* n = pinned ? nullptr : pick(p);
     if (GRT_UNLIKELY(pinned)) m->fate = keeper_fate::ends;
-    if (GRT_UNLIKELY(n && n->pinned)) {
+    if (GRT_UNLIKELY(n && needs_g0(n))) {
       m->lend = n;
       n = nullptr;
     }
@@ -252,16 +253,17 @@ void grt_gmain(std::uintptr_t release) {
       continue;
     }
 #endif
+    // Still standing on it. The cache is this P's alone and the switch comes before the next get - unless n is fresh:
+    // then its window must be another one. That, and a window of another class, g0 puts away, now: M::late holds one.
+    if (sized || (n && !n->sp)) {
+      m->late = {stk, sized};
+      if (n) m->lend = n;
+      n = nullptr;
+    } else {
+      stack::put(p->stacks, stk);
+    }
     if (!n) n = m->g0p;
     else record(m, trace::kind::run, n->id);
-    // Still standing on it. The cache is this P's alone and the switch comes before the next get - unless n is fresh:
-    // then its window must be another one, so ours goes in after.
-    if (sized || (!n->sp && n != m->g0p)) m->late = {stk, sized};
-    else stack::put(p->stacks, stk);
-    if (m->late.top && !n->sp) {
-      push_ready(p, n);
-      n = m->g0p; // g0 puts the window away
-    }
     switch_to(m, &m->dead, n, no_lock(m));
     __builtin_unreachable();
   }

@@ -21,6 +21,7 @@
 #include "base/futex.hpp"
 #include "sched/hooks.hpp"
 #include "sched/pin.hpp"
+#include "sched/scavenge.hpp"
 #include "sched/sched.hpp"
 #include "sched/slab.hpp"
 #include "sched/timers.hpp"
@@ -296,9 +297,12 @@ GRT_NOINLINE void mloop(M* m) noexcept {
   for (;;) {
     G* g = m->lend ? std::exchange(m->lend, nullptr) : search(m);
     if (GRT_UNLIKELY(exiting.load(std::memory_order_relaxed))) pause_for_good();
-    if (GRT_UNLIKELY(g->pinned)) {
-      lend(m, g);
-      continue;
+    if (GRT_UNLIKELY(needs_g0(g))) {
+      if (g->held && left_to_scavenger(g)) continue;
+      if (g->pinned) {
+        lend(m, g);
+        continue;
+      }
     }
     record(m, trace::kind::run, g->id);
     switch_to(m, &m->g0, g, no_lock(m));

@@ -1,4 +1,4 @@
-// stack/windows.cpp - arenas, chunks, guards and the pool. See windows.hpp.
+// stack/windows.cpp - arenas, chunks and the pool. See windows.hpp and arena.hpp.
 #include "stack/windows.hpp"
 
 #include <algorithm>
@@ -9,6 +9,7 @@
 #include <system_error>
 
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -17,39 +18,25 @@
 
 #include "base/check.hpp"
 #include "base/san.hpp"
-#include "base/spin.hpp"
+#include "stack/arena.hpp"
 
 namespace grt::stack {
-namespace {
-constexpr int madv_populate_write = 23; // Linux 5.14; not in older headers
-constexpr std::size_t page = 4096, chunk_bytes = 64 << 20, classes = 8, canary_words = 8;
-constexpr std::uint64_t canary_value = 0x9e3779b97f4a7c15;
 
-struct arena {
-  char* base = nullptr;
-  std::size_t stride = 0, usable = 0, capacity = 0;
-  std::size_t opened = 0, carved = 0;                      // windows, under lock
-  std::atomic<std::size_t> canaries_from{~std::size_t{0}}; // windows from here on have no guard; set once
-  char** pool = nullptr;                                   // free windows, a NORESERVE array
-  std::size_t pooled = 0;
-};
 arena arenas[classes];
-std::size_t default_class = 2, credits, slack;
-std::uint32_t batch = 128;
 spin_lock lock;
 int pidfd = -1;
+
+namespace {
+constexpr int madv_populate_write = 23; // Linux 5.14; not in older headers
+constexpr std::size_t chunk_bytes = 64 << 20, canary_words = 8;
+constexpr std::uint64_t canary_value = 0x9e3779b97f4a7c15;
+
+std::size_t default_class = 2, credits, slack;
+std::uint32_t batch = 128;
 bool emulated = false; // by Valgrind
 std::size_t most = 0;  // bytes reserved for the default class; a quarter for each other one
 
 char* top_of(const arena& a, std::size_t i) { return a.base + (i + 1) * a.stride - 64 * (i % 16) - 16; }
-char* window_of(const arena& a, const char* top) {
-  return a.base + static_cast<std::size_t>(top - a.base) / a.stride * a.stride;
-}
-
-// memcpy, which TSan would see: it does not see the lock and the bracket that order these.
-void copy(char** to, char* const* from, std::size_t n) {
-  for (std::size_t i = 0; i < n; i++) *const_cast<char* volatile*>(to + i) = from[i];
-}
 
 void* map(std::size_t bytes, int prot) {
   return mmap(nullptr, bytes, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -124,8 +111,7 @@ void carve(arena& a, std::size_t n, char** tops) {
   iovec v[64];
   for (std::size_t i = 0; i < n; i++) {
     tops[n - 1 - i] = top_of(a, a.carved + i);
-    if (emulated)
-      san::register_stack(window_of(a, tops[n - 1 - i]) + guard_bytes, window_of(a, tops[n - 1 - i]) + a.stride);
+    if (emulated) san::register_stack(a.window(a.carved + i) + guard_bytes, a.window(a.carved + i + 1));
     v[i] = {a.base + (a.carved + i + 1) * a.stride - page, page};
   }
   a.carved += n;
@@ -173,17 +159,14 @@ bool take_credits(std::size_t n) noexcept {
 
 void set_slack(unsigned procs) noexcept {
   spin_guard hold(lock);
-  slack = std::max(slack, std::size_t{procs} * 2 * batch + 4 * batch);
+  slack = std::max(slack, std::size_t{procs} * 2 * batch + 4 * batch + clean_most);
 }
 
 char* refill(cache& c) noexcept {
   spin_guard hold(lock);
   arena& a = arenas[default_class];
-  if (a.pooled) {
-    std::size_t n = std::min<std::size_t>(a.pooled, batch);
-    a.pooled -= n;
-    copy(c.top, a.pool + a.pooled, n);
-    c.n = static_cast<std::uint32_t>(n);
+  if (std::size_t pooled = a.take(c.top, batch)) {
+    c.n = static_cast<std::uint32_t>(pooled);
   } else {
     std::size_t n = std::min<std::size_t>(c.batch, a.opened - a.carved);
     GRT_CHECK(n, "a goroutine without a window credit");
@@ -199,58 +182,62 @@ void spill(cache& c) noexcept {
     c.limit = 2 * batch;
     if (c.n < c.limit) return;
   }
+  give_oldest(c, batch);
+}
+
+void give_oldest(cache& c, std::uint32_t n) noexcept {
   spin_guard hold(lock);
-  arena& a = arenas[default_class];
-  copy(a.pool + a.pooled, c.top, batch); // the oldest half
-  a.pooled += batch;
-  copy(c.top, c.top + batch, batch);
-  c.n = batch;
+  arenas[default_class].put(c.top, n);
+  copy(c.top, c.top + n, c.n -= n);
 }
 
 char* get_sized(std::size_t stack_max) noexcept {
   std::size_t c = class_of(stack_max);
   arena& a = arenas[c];
-  spin_guard hold(lock);
-  if (!a.base && !reserve(a, stack_max, std::min(most / 4, std::size_t{256} << 30))) return nullptr;
-  if (a.pooled) return a.pool[--a.pooled];
-  std::size_t held_back = c == default_class ? credits + slack : 0;
-  if (!open(a, std::max(a.carved, held_back) + 1)) return nullptr;
-  if (c == default_class) credits++; // for good: the window goes to the common pool
   char* top;
-  carve(a, 1, &top);
-  return top;
+  for (;; sched_yield()) {
+    spin_guard hold(lock);
+    if (!a.base && !reserve(a, stack_max, std::min(most / 4, std::size_t{256} << 30))) return nullptr;
+    if (a.take(&top, 1)) return top;
+    std::size_t held_back = c == default_class ? credits + slack : 0;
+    if (open(a, std::max(a.carved, held_back) + 1)) {
+      if (c == default_class) credits++; // for good: the window goes to the common pool
+      carve(a, 1, &top);
+      return top;
+    }
+    if (!a.cleaning) return nullptr; // else some are back in a moment
+  }
 }
 
 void put_sized(char* top) noexcept {
-  for (arena& a : arenas)
-    if (a.base && top >= a.base && top < a.base + a.capacity * a.stride) {
-      spin_guard hold(lock);
-      a.pool[a.pooled++] = top;
-      return;
-    }
+  if (arena* a = arena_of(top)) {
+    spin_guard hold(lock);
+    a->put(&top, 1);
+  }
 }
 
-bool find(const void* address, bounds& out) noexcept {
+arena* arena_of(const void* address) noexcept {
   for (arena& a : arenas) {
     char* base = __atomic_load_n(&a.base, __ATOMIC_ACQUIRE); // [ARENA-1]
     const char* p = static_cast<const char*>(address);
-    if (!base || p < base || p >= base + a.capacity * a.stride) continue;
-    char* w = window_of(a, p);
-    out = {w, w + guard_bytes, w + a.stride, a.usable};
-    return true;
+    if (base && p >= base && p < base + a.capacity * a.stride) return &a;
   }
-  return false;
+  return nullptr;
+}
+
+bool find(const void* address, bounds& out) noexcept {
+  const arena* a = arena_of(address);
+  if (!a) return false;
+  char* w = a->window(a->index(static_cast<const char*>(address)));
+  out = {w, w + guard_bytes, w + a->stride, a->usable};
+  return true;
 }
 
 bool canary_intact(const char* top) noexcept {
-  for (arena& a : arenas) {
-    if (!a.base || top < a.base || top >= a.base + a.capacity * a.stride) continue;
-    char* w = window_of(a, top);
-    if (static_cast<std::size_t>(w - a.base) / a.stride < a.canaries_from.load(std::memory_order_relaxed)) return true;
-    const auto* words = reinterpret_cast<const std::uint64_t*>(w + guard_bytes);
-    return std::all_of(words, words + canary_words, [](std::uint64_t v) { return v == canary_value; });
-  }
-  return true;
+  const arena* a = arena_of(top);
+  if (!a || !a->canary(a->index(top))) return true;
+  const auto* words = reinterpret_cast<const std::uint64_t*>(a->window(a->index(top)) + guard_bytes);
+  return std::all_of(words, words + canary_words, [](std::uint64_t v) { return v == canary_value; });
 }
 
 counts read_counts() noexcept { return {arenas[default_class].carved, credits}; }

@@ -32,6 +32,7 @@ std::size_t round_stack_max(std::size_t bytes);
 /// A P's windows of the default class, newest first; its owner's alone.
 struct cache {
   std::uint32_t n = 0, batch = 1, limit = 0; // limit: 2 * batch_most(), set by the first put
+  std::uint32_t pass = 0;                    // reclaim.hpp: the last one it gave some back for
   char* top[256];
 };
 /// How many windows move between a P and the pool at once: 128, fewer where address space is so short that what 1,024

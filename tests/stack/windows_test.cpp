@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "stack/reclaim.hpp"
 #include "stack/windows.hpp"
 #include "tests/support/slow.hpp"
 
@@ -195,6 +196,70 @@ TEST(StackWindows, EverySizeClass_IsGuardedWritableToTheEndAndReused) {
           for (int i = 0; i < 40; i++) again.insert(get_sized(want));
           REQUIRE(again == std::set<char*>(tops.begin(), tops.end()));
         }
+        std::_Exit(0);
+      },
+      ExitedWithCode(0), "");
+}
+TEST(StackWindows, FreeOnesLoseTheirPages_GuardsAndCanariesStay) {
+  EXPECT_EXIT(
+      {
+        start_here();
+        constexpr std::size_t n = 500;
+        std::uint64_t dropped = 0;
+        std::vector<char*> tops;
+        cache c;
+        for (std::size_t stack_max : {std::size_t{256} << 10, std::size_t{1} << 20}) {
+          tops.clear();
+          for (std::size_t i = 0; i < n; i++) tops.push_back(get_sized(stack_max));
+          for (char* top : tops)
+            for (char* p = top - 200000; p < top; p += 4096) *p = 1;
+          REQUIRE(resident_bytes() > n * 200000);
+          for (char* top : tops) put_sized(top);
+          reclaim_begin(false); // young ones are spared
+          while (drop_free(dropped)) continue;
+          REQUIRE(dropped == 0 && resident_bytes() > n * 200000);
+          reclaim_begin(false);
+          while (drop_free(dropped)) continue;
+          REQUIRE(dropped > n - 64 && resident_bytes() < (guards() == guard_kind::canary ? 3 : 1) * n * 4096);
+          dropped = 0;
+          for (char* top : tops) {
+            bounds b{};
+            REQUIRE(find(top - 1, b) && canary_intact(top) && top[-1] == 0);
+            REQUIRE(guards() == guard_kind::canary || (!writable(b.low - 1) && !writable(b.guard)));
+          }
+          std::set<char*> again;
+          for (std::size_t i = 0; i < n; i++) again.insert(get_sized(stack_max));
+          REQUIRE(again == std::set<char*>(tops.begin(), tops.end()));
+          for (char* top : tops) put_sized(top);
+        }
+        std::_Exit(0);
+      },
+      ExitedWithCode(0), "");
+}
+TEST(StackWindows, DeepOnesAreFound_AndWhatIsBelowTheFrameGoes) {
+  EXPECT_EXIT(
+      {
+        start_here();
+        std::vector<char*> tops = some(300);
+        for (std::size_t i = 0; i < tops.size(); i++)
+          for (char* p = tops[i] - (i % 3 ? 100 : 100000); p < tops[i]; p += 4096) *p = 7;
+        reclaim_begin(false);
+        while (find_deep()) continue;
+        span s;
+        for (std::size_t i = 0; i < tops.size(); i++) {
+          REQUIRE(deep(tops[i]) || i % 3 != 0);
+          REQUIRE(below(tops[i], tops[i] - 300, s));
+          REQUIRE(s.high <= tops[i] - 300 - 128 - 4096 && s.high > tops[i] - 300 - 128 - 3 * 4096);
+          drop(s);
+          REQUIRE(canary_intact(tops[i]));
+        }
+        REQUIRE(resident_bytes() < 4 * 320 * 4096);
+        for (std::size_t i = 0; i < tops.size(); i++) {
+          below(tops[i], tops[i] - 300, s);
+          char* first = tops[i] - (i % 3 ? 100 : 100000);
+          for (char* p = first; p < tops[i]; p += 4096) REQUIRE(*p == (p < s.high ? 0 : 7));
+        }
+        REQUIRE(!below(tops[0], tops[0] + 64, s) && !below(tops[0], tops[0] - (1 << 20), s));
         std::_Exit(0);
       },
       ExitedWithCode(0), "");
