@@ -127,18 +127,15 @@ bool left_to_scavenger(G* g) noexcept {
 bool scavenge(std::uint64_t budget_ns) noexcept {
   if (!slab_begin() || !at_work.try_lock()) return false;
   std::uint64_t end = now_ns() + budget_ns;
-  bool more = true;
-  if (now_at == stage::idle) {
-    if (skip) {
-      skip--;
-      more = false;
-    } else {
-      begin(false);
+  bool more = false, skipped = now_at == stage::idle && skip;
+  if (skipped) {
+    skip--;
+  } else {
+    if (now_at == stage::idle) begin(false);
+    while ((more = step()) && now_ns() < end) {
     }
   }
-  while (more && (more = step()) && now_ns() < end) {
-  }
-  if (!more && now_at == stage::idle && !skip) { // a look at a million windows costs 50 ms
+  if (!more && !skipped) { // a pass is over. A look at a million windows costs 50 ms: less often where nothing is found
     quiet = dropped || stack::read_counts().opened < many_windows ? 0 : std::min(quiet * 2 + 1, passes_skipped_most);
     skip = quiet;
   }
