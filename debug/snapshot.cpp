@@ -10,6 +10,7 @@
 #include "debug/peek.hpp"
 #include "sched/handoff.hpp"
 #include "sched/pin.hpp"
+#include "sched/scavenge.hpp"
 #include "sched/slab.hpp"
 
 namespace grt::debug {
@@ -75,10 +76,12 @@ metrics read_metrics() noexcept {
 }
 
 const char* guards() noexcept {
-  static constexpr const char* names[] = {"madvise", "mprotect", "canary"};
-  return n_made.load(std::memory_order_acquire) ? names[static_cast<int>(stack::guards())] : ""; // [PROCS-1]
+  return n_made.load(std::memory_order_acquire) ? stack::guard_names[static_cast<int>(stack::guards())]
+                                                : ""; // [PROCS-1]
 }
 
 std::size_t stack_bytes() noexcept { return stack::resident_bytes(); }
+
+void release_memory() noexcept { scavenge_all(); }
 
 } // namespace grt::debug

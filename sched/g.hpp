@@ -68,7 +68,7 @@ struct alignas(64) G {
   g_kind kind;         // immutable while alive
   wait_reason reason;  // owner, cleared by ready(); for people only
   bool pinned;         // owner: itself. stale: cannot be, it is read by whoever readies it, under that wait's lock
-  std::uint8_t spare;
+  std::uint8_t held;   // the scavenger: nobody switches to it meanwhile (scavenge.cpp); survives the goroutine
   union {
     std::uint32_t birth; // goroutine that never ran: P's tick when spawned. foreign: futex word, 1 while blocked
     std::uint64_t wait;  // goroutine that parked: what for, and how often (wait_word); for people only
@@ -118,6 +118,16 @@ inline constexpr std::size_t closure_offset = offsetof(G, closure);
 /// goes before its memory does.
 inline g_ext* drop_ext(G* g) noexcept {
   return __atomic_exchange_n(&g->ext, nullptr, __ATOMIC_ACQ_REL); // [LOOK-1]
+}
+
+/// In G::sp between the decision to park and the switch. Not null: that is a fresh one.
+inline void* const not_saved = reinterpret_cast<void*>(1);
+
+/// Only g0 may run it: it is pinned, or held by the scavenger. Asked of every goroutine between its pop and its switch.
+inline bool needs_g0(const G* g) noexcept {
+  static_assert(offsetof(G, held) == offsetof(G, pinned) + 1 && offsetof(G, pinned) % 2 == 0);
+  using both [[gnu::may_alias]] = std::uint16_t;
+  return __atomic_load_n(reinterpret_cast<const both*>(&g->pinned), __ATOMIC_RELAXED); // [HELD-2] see scavenge.cpp
 }
 
 inline G* g_of(detail::waiter* w) noexcept { return reinterpret_cast<G*>(reinterpret_cast<char*>(w) - offsetof(G, w)); }

@@ -15,6 +15,7 @@
 #include "sched/hooks.hpp"
 #include "sched/sched.hpp"
 #include "sched/timers.hpp"
+#include "stack/reclaim.hpp"
 
 namespace grt {
 
@@ -78,6 +79,7 @@ bool watch(M* m) noexcept {
 // Returns when there may be something to do.
 void sleep(M* m) noexcept {
   record(m, trace::kind::sleep, 0);
+  stack::give_back(m->p->stacks);
   idle.line_up(m);
   if (anything(m) && idle.withdraw(m)) return has_left();
   for (std::uint64_t poll_us = poll_us_min; !idle.woken(m);) {
@@ -156,6 +158,7 @@ static void retire(M* m) noexcept {
     while (p->ready.size()) inject_inside(p->ready.pop_front());
     timers_move(p, all_p[0].load(std::memory_order_relaxed));
     notify();
+    stack::give_back(p->stacks);
     // [RETIRE-1] then look; set_procs stores the number, then wakes
     m->asleep.exchange(deep, std::memory_order_seq_cst);
     if (p->id < n_procs.load(std::memory_order_seq_cst)) break; // [RETIRE-1]
@@ -173,6 +176,7 @@ G* search(M* m) noexcept {
     deny(m);
     if (GRT_UNLIKELY(p->id >= n_procs.load(std::memory_order_relaxed))) retire(m);
     if (timers_due()) timers_run(m);
+    stack::age(p->stacks);
     if (GRT_UNLIKELY(stack::guards() == stack::guard_kind::canary) &&
         !(hooks.load(std::memory_order_relaxed) & hook_canary))
       hooks.fetch_or(hook_canary, std::memory_order_relaxed); // since a window ago

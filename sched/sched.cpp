@@ -33,7 +33,7 @@ GRT_INLINE G* pick_or_g0(M* m, P* p, G* self) noexcept {
   if (GRT_UNLIKELY(self->pinned)) return m->g0p;
   G* n = pick(p);
   if (GRT_UNLIKELY(!n)) return m->g0p;
-  if (GRT_UNLIKELY(n->pinned)) {
+  if (GRT_UNLIKELY(needs_g0(n))) {
     m->lend = n;
     return m->g0p;
   }
@@ -111,10 +111,11 @@ GRT_NOINLINE void park(G* self, std::uintptr_t release, wait_reason why, const v
   if (GRT_UNLIKELY(!m)) return foreign_park(self, release, why, object);
   std::uint32_t hooked = hooks.load(std::memory_order_relaxed);
   if (GRT_UNLIKELY(hooked)) about_to_switch(self);
+  self->sp = not_saved;
   self->wait = wait_word(self->wait, object); // [LOOK-1] debug/ sees these three once the switch has released the lock
-  self->reason = why;
-  self->flags = park_stamp(m->p->cycles0); // a clock would cost more than the park
-  if (GRT_UNLIKELY(!enter(m))) {           // without a P: this M rests as soon as our registers are saved
+  self->flags = park_stamp(m->p->cycles0);    // a clock would cost more than the park
+  __atomic_store(&self->reason, &why, __ATOMIC_RELEASE); // [HELD-1]
+  if (GRT_UNLIKELY(!enter(m))) {                         // without a P: this M rests as soon as our registers are saved
     record(m, trace::kind::park, self->id, 0, static_cast<std::uint32_t>(why));
     switch_to(m, self, m->g0p, release);
   } else {
@@ -251,7 +252,7 @@ GRT_NOINLINE void yield_here(M* m) noexcept {
   r.head = h + 1;
   r.slots[t & r.mask] = s;
   r.tail = t + 1;
-  if (GRT_UNLIKELY(!n->sp || n->pinned)) { // fresh and taken over by a thief: its window may have to be made
+  if (GRT_UNLIKELY(!n->sp || needs_g0(n))) { // fresh and taken over by a thief: its window may have to be made
     r.tail = t;
     if (!(n->sp ? r : p->fresh).push(n)) inject_inside(n);
     return yield_slow(m);
@@ -318,7 +319,7 @@ GRT_INLINE void end_goroutine([[maybe_unused]] bool may_stay) noexcept {
   g_free(p, g);
   G* n = pinned ? nullptr : pick(p);
   if (GRT_UNLIKELY(pinned)) m->fate = keeper_fate::ends;
-  if (GRT_UNLIKELY(n && n->pinned)) {
+  if (GRT_UNLIKELY(n && needs_g0(n))) {
     m->lend = n;
     n = nullptr;
   }

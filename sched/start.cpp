@@ -25,6 +25,7 @@
 #include "sched/hooks.hpp"
 #include "sched/pin.hpp"
 #include "sched/ports.hpp"
+#include "sched/scavenge.hpp"
 #include "sched/sched.hpp"
 #include "sched/slab.hpp"
 #include "sched/timers.hpp"
@@ -101,16 +102,27 @@ unsigned default_procs() {
   return std::max(n, 1u);
 }
 
-void describe(int fd, const char* top) {
+text_out& say_who(text_out& t, const G* g) {
+  t.str("goroutine ").dec(g->id);
+  if (g->ext && g->ext->name[0]) t.str(" [").str(g->ext->name).str("]");
+  return t;
+}
+text_out& say_birth(text_out& t, const G* g) {
+  t.str("  created at ");
+  if (g->line) t.str(static_cast<const char*>(g->site)).str(":").dec(g->line);
+  else t.hex(reinterpret_cast<std::uintptr_t>(g->site));
+  return t.str("\n");
+}
+
+// Who runs on the window that holds `at`.
+void describe(int fd, const char* at, bool birth) {
   stack::bounds want{}, have{};
-  stack::find(top, want);
+  stack::find(at, want);
   M* m = me();
-  if (m && m->g && m->g->stk && stack::find(m->g->stk - 1, have) && have.guard == want.guard) {
-    text_out t(fd);
-    t.str("goroutine ").dec(m->g->id);
-    if (m->g->ext && m->g->ext->name[0]) t.str(" [").str(m->g->ext->name).str("]");
-    t.str(": ");
-  }
+  if (!m || !m->g || !m->g->stk || !stack::find(m->g->stk - 1, have) || have.guard != want.guard) return;
+  text_out t(fd);
+  if (birth) say_birth(t, m->g);
+  else say_who(t, m->g).str(": ");
 }
 
 // The stack is intact: nobody catches, so the unwinder's first phase ended at the trampoline and nothing was unwound.
@@ -168,7 +180,10 @@ void in_child() {
 } // namespace
 
 unsigned threads() noexcept { return n_threads.load(std::memory_order_relaxed); }
-void thread_leave() noexcept { n_threads.fetch_sub(1, std::memory_order_relaxed); }
+void thread_leave() noexcept {
+  grt_tls_m = nullptr; // destructors of thread_local objects may use grt yet, as any thread does
+  n_threads.fetch_sub(1, std::memory_order_relaxed);
+}
 
 void thread_enter(M* m) noexcept {
   grt_tls_m = m;
@@ -240,7 +255,7 @@ int thread_start(void* (*main)(void*), void* arg) noexcept {
   int error = pthread_create(&t, nullptr, main, arg);
   pthread_sigmask(SIG_SETMASK, &old, nullptr);
   if (!error) pthread_detach(t);
-  else thread_leave();
+  else n_threads.fetch_sub(1, std::memory_order_relaxed);
   return error;
 }
 
@@ -250,17 +265,20 @@ namespace {
 void make_procs(unsigned n) {
   stack::set_slack(n);
   for (unsigned i = n_made.load(std::memory_order_relaxed); i < n; i++) {
-    P* p = map_one<P>();
-    M* m = m_make(i);
-    p->id = i;
-    p->seen = map_one<sightings>()->of;
-    p->free_most = slab_free_most();
-    p->random = i * 77777 + 88172645;
-    p->m.store(m, std::memory_order_relaxed);
-    m->p = p;
+    P* p = all_p[i].load(std::memory_order_relaxed);
+    if (!p) {
+      p = map_one<P>();
+      M* m = m_make(i);
+      p->id = i;
+      p->seen = map_one<sightings>()->of;
+      p->free_most = slab_free_most();
+      p->random = i * 77777 + 88172645;
+      p->m.store(m, std::memory_order_relaxed);
+      m->p = p;
+    } // else its thread could not be had the last time
     all_p[i].store(p, std::memory_order_relaxed);
     n_made.store(i + 1, std::memory_order_release); // [PROCS-1] all_p below is set
-    if (int error = thread_start(thread_main, m)) {
+    if (int error = thread_start(thread_main, p->m.load(std::memory_order_relaxed))) {
       n_made.store(i, std::memory_order_relaxed);
       throw std::system_error(error, std::generic_category(), "grt: cannot start a thread");
     }
@@ -308,10 +326,10 @@ void start(const options& asked) {
     c.stack_max = v;
   }
   if (const char* s = setting("GRT_GUARD")) {
-    const char* names[] = {"madvise", "mprotect", "canary"};
-    for (int i = 0; i < 3; i++)
-      if (!std::strcmp(s, names[i])) c.guard = i;
-    if (c.guard < 0) bad_setting("GRT_GUARD", s, "madvise, mprotect or canary");
+    c.guard = stack::guard_named(s);
+    if (c.guard < 0) bad_setting("GRT_GUARD", s, "madvise, poison, mprotect or canary");
+    if (!stack::can_guard(static_cast<stack::guard_kind>(c.guard)))
+      bad_setting("GRT_GUARD", s, "this kernel or this build cannot; mprotect and canary work everywhere");
   }
   if (!membarrier_start())
     throw std::system_error(ENOSYS, std::generic_category(), "grt: this kernel has no membarrier(2)");
@@ -359,9 +377,12 @@ GRT_NOINLINE void mloop(M* m) noexcept {
   for (;;) {
     G* g = m->lend ? std::exchange(m->lend, nullptr) : search(m);
     if (GRT_UNLIKELY(exiting.load(std::memory_order_relaxed))) pause_for_good();
-    if (GRT_UNLIKELY(g->pinned)) {
-      lend(m, g);
-      continue;
+    if (GRT_UNLIKELY(needs_g0(g))) {
+      if (g->held && left_to_scavenger(g)) continue;
+      if (g->pinned) {
+        lend(m, g);
+        continue;
+      }
     }
     g->last = static_cast<std::uint8_t>(m->id);
     record(m, trace::kind::run, g->id);

@@ -6,6 +6,7 @@
 //     hand it off. If its thread computes, only while fewer than 8 * procs such threads are adrift.
 //   - A P is announced (blocking()) and was so at the last look, or somebody found work and nobody to do it: hand it
 //   off.
+//   - Once a second: the scavenger's pass.
 //   - Somebody in a `ready` queue, in the global queue or behind a timer has waited 10 ms though the P's tick moves:
 //   poke.
 // It looks every 4 ms while all Ps are at work, every 10 ms while one is idle, and after a second of that not at all:
@@ -22,12 +23,14 @@
 #include "base/futex.hpp"
 #include "sched/handoff.hpp"
 #include "sched/pin.hpp"
+#include "sched/scavenge.hpp"
 #include "sched/sched.hpp"
 #include "sched/timers.hpp"
 
 namespace grt {
 namespace {
 constexpr std::uint64_t ms = 1'000'000, slice_ns = 10 * ms, busy_nap = 4 * ms, quiet_nap = 10 * ms, quiet_looks = 5;
+constexpr std::uint64_t pass_ns = 1000 * ms, again_ns = 20 * ms;
 
 struct sighting {
   M* m;
@@ -133,28 +136,44 @@ struct look {
   }
 };
 
-void nap(std::uint32_t seen_calls, std::uint64_t ns) noexcept {
-  futex_wait(&calls, seen_calls, static_cast<std::int64_t>(ns));
-}
+// Stacks that shrank give their pages back. After the last work that anybody does it looks three times more.
+struct scavenger {
+  std::uint64_t next = 0;
+  unsigned left = 0;
+
+  void work(std::uint64_t now) noexcept {
+    if (now < next) return;
+    bool more = scavenge();
+    next = now + (more ? again_ns : pass_ns);
+    if (!more && left) left--;
+  }
+};
 
 void* sysmon_main(void*) {
   prctl(PR_SET_NAME, "grt-sysmon");
   prctl(PR_SET_TIMERSLACK, 1);
   std::uint32_t answered = calls.load(std::memory_order_relaxed);
+  scavenger pages{now_ns() + pass_ns};
   for (std::uint64_t quiet = 0;;) {
-    if (exiting.load(std::memory_order_relaxed)) pause();
+    if (exiting.load(std::memory_order_relaxed)) pause_for_good();
     std::uint32_t n = calls.load(std::memory_order_acquire); // [SYSMON-1]
     look l(n != answered);
     answered = n;
+    pages.work(l.now);
     quiet = l.idle ? quiet + 1 : 0;
+    if (!l.idle) pages.left = 3;
     if (quiet >= quiet_looks && sysmon_sleeps()) {
-      while (calls.load(std::memory_order_relaxed) == n) futex_wait(&calls, n);
+      while (calls.load(std::memory_order_relaxed) == n) {
+        std::uint64_t now = now_ns();
+        if (pages.left) pages.work(now);
+        futex_wait(&calls, n, pages.left ? static_cast<std::int64_t>(std::max(pages.next, now + ms) - now) : -1);
+      }
       quiet = 0;
       continue;
     }
     std::uint64_t ns = l.idle ? quiet_nap : busy_nap;
     if (announced_ps.load(std::memory_order_relaxed) && l.due > l.now) ns = std::min(ns, l.due - l.now);
-    nap(n, ns);
+    futex_wait(&calls, n, static_cast<std::int64_t>(ns));
   }
 }
 } // namespace

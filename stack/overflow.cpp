@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <csignal>
 #include <cstdlib>
+#include <utility>
+
 #include <sys/auxv.h>
 #include <sys/mman.h>
 
@@ -11,17 +13,20 @@
 namespace grt::stack {
 namespace {
 struct sigaction before[2]; // SIGSEGV, SIGBUS
-void (*describe_owner)(int, const char*);
+void (*describe_owner)(int, const char*, bool);
 
 void report(const char* fault, const bounds& b) {
   text_out(2).str("grt: fatal: ");
-  describe_owner(2, fault);
+  describe_owner(2, fault, false);
   text_out(2)
       .str("stack overflow: more than ")
       .dec(b.stack_max)
       .str(" bytes used (fault at ")
       .hex(reinterpret_cast<std::uintptr_t>(fault))
-      .str(")\n  raise it with grt::attr::stack_max or GRT_STACK_MAX=")
+      .str(")\n");
+  describe_owner(2, fault, true);
+  text_out(2)
+      .str("  raise it with grt::attr::stack_max or GRT_STACK_MAX=")
       .dec(std::min(b.stack_max * 2, stack_max_most) >> 10)
       .str("K\n");
   write_backtrace(2);
@@ -52,8 +57,8 @@ void install_altstack() noexcept {
   sigaltstack(&s, nullptr);
 }
 
-void install_overflow_handler(void (*describe)(int fd, const char* top)) noexcept {
-  describe_owner = describe;
+void install_overflow_handler(void (*describe)(int fd, const char* at, bool birth)) noexcept {
+  if (std::exchange(describe_owner, describe)) return; // a start that failed later on is tried again
   struct sigaction a {};
   a.sa_sigaction = on_fault;
   a.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;

@@ -1,16 +1,15 @@
-// stack/windows.cpp - arenas, chunks, guards and the pool. See windows.hpp.
+// stack/windows.cpp - arenas, chunks and the pool. See windows.hpp and arena.hpp.
 #include "stack/windows.hpp"
 
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
-#include <cstdio>
 #include <stdexcept>
 #include <string>
 #include <system_error>
-#include <utility>
 
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -19,54 +18,28 @@
 
 #include "base/check.hpp"
 #include "base/san.hpp"
-#include "base/spin.hpp"
+#include "stack/arena.hpp"
 
 namespace grt::stack {
+
+arena arenas[classes];
+spin_lock lock;
+int pidfd = -1;
+
 namespace {
-constexpr int madv_guard_install = 102, madv_populate_write = 23; // Linux 6.13, 5.14; not in older headers
-constexpr std::size_t page = 4096, chunk_bytes = 64 << 20, classes = 8, canary_words = 8;
+constexpr int madv_populate_write = 23; // Linux 5.14; not in older headers
+constexpr std::size_t chunk_bytes = 64 << 20, canary_words = 8;
 constexpr std::uint64_t canary_value = 0x9e3779b97f4a7c15;
 
-struct arena {
-  char* base = nullptr;
-  std::size_t stride = 0, usable = 0, capacity = 0;
-  std::size_t opened = 0, carved = 0;                      // windows, under lock
-  std::atomic<std::size_t> canaries_from{~std::size_t{0}}; // windows from here on have no guard; set once
-  char** pool = nullptr;                                   // free windows, a NORESERVE array
-  std::size_t pooled = 0;
-};
-arena arenas[classes];
 std::size_t default_class = 2, credits, slack;
 std::uint32_t batch = 128;
-spin_lock lock;
-std::atomic<guard_kind> kind{guard_kind::canary};
-long budget = -1;
-int pidfd = -1;
 bool emulated = false; // by Valgrind
 std::size_t most = 0;  // bytes reserved for the default class; a quarter for each other one
 
 char* top_of(const arena& a, std::size_t i) { return a.base + (i + 1) * a.stride - 64 * (i % 16) - 16; }
-char* window_of(const arena& a, const char* top) {
-  return a.base + static_cast<std::size_t>(top - a.base) / a.stride * a.stride;
-}
-
-// memcpy, which TSan would see: it does not see the lock and the bracket that order these.
-void copy(char** to, char* const* from, std::size_t n) {
-  for (std::size_t i = 0; i < n; i++) *const_cast<char* volatile*>(to + i) = from[i];
-}
 
 void* map(std::size_t bytes, int prot) {
   return mmap(nullptr, bytes, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-}
-
-// Effect, not answer: qemu-user returns 0 and does nothing.
-bool refuses_access(char* p) {
-  int fds[2];
-  if (pipe2(fds, O_CLOEXEC)) return false;
-  bool refused = write(fds[1], p, 1) < 0 && errno == EFAULT;
-  close(fds[0]);
-  close(fds[1]);
-  return refused;
 }
 
 // Where a huge reservation hurts: an emulator keeps tables for it. An advice that no kernel knows is EINVAL; qemu-user
@@ -82,27 +55,6 @@ std::size_t reserve_limit() {
   rlimit space; // the rest is for the program and for the threads
   if (getrlimit(RLIMIT_AS, &space) == 0 && space.rlim_cur / 4 < bytes) bytes = space.rlim_cur / 4 / page * page;
   return bytes;
-}
-
-bool probe_madvise() {
-  char* p = static_cast<char*>(map(2 * page, PROT_READ | PROT_WRITE));
-  if (p == MAP_FAILED) return false;
-  bool works = madvise(p, page, madv_guard_install) == 0 && refuses_access(p);
-  munmap(p, 2 * page);
-  return works;
-}
-
-long read_budget() {
-  long most = 65530, used = 0;
-  if (FILE* f = std::fopen("/proc/sys/vm/max_map_count", "r")) {
-    if (std::fscanf(f, "%ld", &most) != 1) most = 65530;
-    std::fclose(f);
-  }
-  if (FILE* f = std::fopen("/proc/self/maps", "r")) {
-    for (int c; (c = std::getc(f)) != EOF;) used += c == '\n';
-    std::fclose(f);
-  }
-  return std::max((most - used) / 2 - 4096, 0L);
 }
 
 bool reserve(arena& a, std::size_t usable, std::size_t bytes) {
@@ -132,6 +84,7 @@ bool open(arena& a, std::size_t windows) {
     munlock(p, n * a.stride);
     if (mprotect(p, n * a.stride, PROT_READ | PROT_WRITE)) return false;
     madvise(p, n * a.stride, MADV_NOHUGEPAGE);
+    guards_adopt(p, n * a.stride);
     san::root_region(p, n * a.stride);
     a.opened += n;
   }
@@ -142,39 +95,14 @@ void write_canary(char* low) {
   for (std::size_t i = 0; i < canary_words; i++) reinterpret_cast<std::uint64_t*>(low)[i] = canary_value;
 }
 
-void warn_canary() {
-  static bool warned = false;
-  if (std::exchange(warned, true)) return;
-  text_out(2).str("grt: warning: no guard pages for further stacks: this kernel has no MADV_GUARD_INSTALL (Linux 6.13) "
-                  "and vm.max_map_count leaves "
-                  "no mappings; overflows are found at the next park. Raise it: sysctl vm.max_map_count=2097152\n");
-}
-
-// Under lock. Guards for n windows from `first`: all at once where the kernel can, else one by one within the budget.
+// Under lock. Guards for n windows from `first`, or what stands in for them.
 void guard(arena& a, std::size_t first, std::size_t n) {
-  iovec v[64];
-  for (std::size_t i = 0; i < n; i++) v[i] = {a.base + (first + i) * a.stride, guard_bytes};
-  guard_kind k = kind.load(std::memory_order_relaxed);
-  if (k == guard_kind::madvise) {
-    ssize_t done = pidfd < 0 ? -1 : syscall(SYS_process_madvise, pidfd, v, n, madv_guard_install, 0);
-    std::size_t i = done > 0 ? static_cast<std::size_t>(done) / guard_bytes : 0;
-    while (i < n && madvise(v[i].iov_base, guard_bytes, madv_guard_install) == 0) i++;
-    if (i == n) return;
-    k = guard_kind::mprotect; // mlocked memory answers EINVAL
-    kind.store(k, std::memory_order_relaxed);
-    if (budget < 0) budget = read_budget();
-  }
-  for (std::size_t i = 0; i < n; i++) {
-    if (k == guard_kind::mprotect && budget > 1 && mprotect(v[i].iov_base, guard_bytes, PROT_NONE) == 0) {
-      budget -= 2;
-      continue;
-    }
-    kind.store(k = guard_kind::canary, std::memory_order_relaxed);
-    warn_canary();
-    if (a.canaries_from.load(std::memory_order_relaxed) > first + i)
-      a.canaries_from.store(first + i, std::memory_order_relaxed);
-    write_canary(static_cast<char*>(v[i].iov_base) + guard_bytes);
-  }
+  char* p = a.base + first * a.stride;
+  std::size_t done = guards_make(p, a.stride, n);
+  if (done == n) return;
+  if (a.canaries_from.load(std::memory_order_relaxed) > first + done)
+    a.canaries_from.store(first + done, std::memory_order_relaxed);
+  for (; done < n; done++) write_canary(p + done * a.stride + guard_bytes);
 }
 
 // Under lock. Makes n new windows' tops, at most 64; they are open already.
@@ -183,8 +111,7 @@ void carve(arena& a, std::size_t n, char** tops) {
   iovec v[64];
   for (std::size_t i = 0; i < n; i++) {
     tops[n - 1 - i] = top_of(a, a.carved + i);
-    if (emulated)
-      san::register_stack(window_of(a, tops[n - 1 - i]) + guard_bytes, window_of(a, tops[n - 1 - i]) + a.stride);
+    if (emulated) san::register_stack(a.window(a.carved + i) + guard_bytes, a.window(a.carved + i + 1));
     v[i] = {a.base + (a.carved + i + 1) * a.stride - page, page};
   }
   a.carved += n;
@@ -215,12 +142,7 @@ void start(const config& c) {
   if (!emulated)
     pidfd = static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0)); // Valgrind does not know the calls it serves
   if (pidfd >= 0) fcntl(pidfd, F_SETFD, FD_CLOEXEC);
-  // LeakSanitizer reads every root region that /proc/self/maps calls readable, and guards made by madvise do not show
-  // there.
-  guard_kind k = !GRT_ASAN && probe_madvise() ? guard_kind::madvise : guard_kind::mprotect;
-  if (c.guard >= 0) k = static_cast<guard_kind>(c.guard);
-  budget = c.mprotect_budget >= 0 ? c.mprotect_budget : k == guard_kind::madvise ? -1 : read_budget();
-  kind.store(k, std::memory_order_relaxed);
+  guards_start(c.guard, c.mprotect_budget, pidfd);
   if (!reserve(arenas[default_class], stack_max_least << default_class, most))
     throw std::system_error(ENOMEM, std::generic_category(), "grt: no address space for stacks");
   batch = static_cast<std::uint32_t>(std::clamp<std::size_t>(arenas[default_class].capacity / 4 / 2048, 8, 128));
@@ -237,17 +159,14 @@ bool take_credits(std::size_t n) noexcept {
 
 void set_slack(unsigned procs) noexcept {
   spin_guard hold(lock);
-  slack = std::max(slack, std::size_t{procs} * 2 * batch + 4 * batch);
+  slack = std::max(slack, std::size_t{procs} * 2 * batch + 4 * batch + clean_most);
 }
 
 char* refill(cache& c) noexcept {
   spin_guard hold(lock);
   arena& a = arenas[default_class];
-  if (a.pooled) {
-    std::size_t n = std::min<std::size_t>(a.pooled, batch);
-    a.pooled -= n;
-    copy(c.top, a.pool + a.pooled, n);
-    c.n = static_cast<std::uint32_t>(n);
+  if (std::size_t pooled = a.take(c.top, batch)) {
+    c.n = static_cast<std::uint32_t>(pooled);
   } else {
     std::size_t n = std::min<std::size_t>(c.batch, a.opened - a.carved);
     GRT_CHECK(n, "a goroutine without a window credit");
@@ -263,60 +182,62 @@ void spill(cache& c) noexcept {
     c.limit = 2 * batch;
     if (c.n < c.limit) return;
   }
+  give_oldest(c, batch);
+}
+
+void give_oldest(cache& c, std::uint32_t n) noexcept {
   spin_guard hold(lock);
-  arena& a = arenas[default_class];
-  copy(a.pool + a.pooled, c.top, batch); // the oldest half
-  a.pooled += batch;
-  copy(c.top, c.top + batch, batch);
-  c.n = batch;
+  arenas[default_class].put(c.top, n);
+  copy(c.top, c.top + n, c.n -= n);
 }
 
 char* get_sized(std::size_t stack_max) noexcept {
   std::size_t c = class_of(stack_max);
   arena& a = arenas[c];
-  spin_guard hold(lock);
-  if (!a.base && !reserve(a, stack_max, std::min(most / 4, std::size_t{256} << 30))) return nullptr;
-  if (a.pooled) return a.pool[--a.pooled];
-  std::size_t held_back = c == default_class ? credits + slack : 0;
-  if (!open(a, std::max(a.carved, held_back) + 1)) return nullptr;
-  if (c == default_class) credits++; // for good: the window goes to the common pool
   char* top;
-  carve(a, 1, &top);
-  return top;
+  for (;; sched_yield()) {
+    spin_guard hold(lock);
+    if (!a.base && !reserve(a, stack_max, std::min(most / 4, std::size_t{256} << 30))) return nullptr;
+    if (a.take(&top, 1)) return top;
+    std::size_t held_back = c == default_class ? credits + slack : 0;
+    if (open(a, std::max(a.carved, held_back) + 1)) {
+      if (c == default_class) credits++; // for good: the window goes to the common pool
+      carve(a, 1, &top);
+      return top;
+    }
+    if (!a.cleaning) return nullptr; // else some are back in a moment
+  }
 }
 
 void put_sized(char* top) noexcept {
-  for (arena& a : arenas)
-    if (a.base && top >= a.base && top < a.base + a.capacity * a.stride) {
-      spin_guard hold(lock);
-      a.pool[a.pooled++] = top;
-      return;
-    }
+  if (arena* a = arena_of(top)) {
+    spin_guard hold(lock);
+    a->put(&top, 1);
+  }
 }
 
-bool find(const void* address, bounds& out) noexcept {
+arena* arena_of(const void* address) noexcept {
   for (arena& a : arenas) {
     char* base = __atomic_load_n(&a.base, __ATOMIC_ACQUIRE); // [ARENA-1]
     const char* p = static_cast<const char*>(address);
-    if (!base || p < base || p >= base + a.capacity * a.stride) continue;
-    char* w = window_of(a, p);
-    out = {w, w + guard_bytes, w + a.stride, a.usable};
-    return true;
+    if (base && p >= base && p < base + a.capacity * a.stride) return &a;
   }
-  return false;
+  return nullptr;
 }
 
-guard_kind guards() noexcept { return kind.load(std::memory_order_relaxed); }
+bool find(const void* address, bounds& out) noexcept {
+  const arena* a = arena_of(address);
+  if (!a) return false;
+  char* w = a->window(a->index(static_cast<const char*>(address)));
+  out = {w, w + guard_bytes, w + a->stride, a->usable};
+  return true;
+}
 
 bool canary_intact(const char* top) noexcept {
-  for (arena& a : arenas) {
-    if (!a.base || top < a.base || top >= a.base + a.capacity * a.stride) continue;
-    char* w = window_of(a, top);
-    if (static_cast<std::size_t>(w - a.base) / a.stride < a.canaries_from.load(std::memory_order_relaxed)) return true;
-    const auto* words = reinterpret_cast<const std::uint64_t*>(w + guard_bytes);
-    return std::all_of(words, words + canary_words, [](std::uint64_t v) { return v == canary_value; });
-  }
-  return true;
+  const arena* a = arena_of(top);
+  if (!a || !a->canary(a->index(top))) return true;
+  const auto* words = reinterpret_cast<const std::uint64_t*>(a->window(a->index(top)) + guard_bytes);
+  return std::all_of(words, words + canary_words, [](std::uint64_t v) { return v == canary_value; });
 }
 
 counts read_counts() noexcept { return {arenas[default_class].carved, credits}; }

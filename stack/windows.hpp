@@ -12,16 +12,16 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace grt::stack {
+#include "stack/guards.hpp"
 
-enum class guard_kind : unsigned char { madvise, mprotect, canary };
+namespace grt::stack {
 
 struct config {
   std::size_t stack_max = 256 << 10; // of the default class
   int guard = -1;                    // a guard_kind to force, or -1
   long mprotect_budget = -1;         // mappings; -1: read live
 };
-inline constexpr std::size_t stack_max_least = 64 << 10, stack_max_most = 8 << 20, guard_bytes = 64 << 10;
+inline constexpr std::size_t stack_max_least = 64 << 10, stack_max_most = 8 << 20;
 
 /// Once, before anything else. @throws std::system_error: no address space; std::invalid_argument: stack_max out of
 /// range.
@@ -32,6 +32,7 @@ std::size_t round_stack_max(std::size_t bytes);
 /// A P's windows of the default class, newest first; its owner's alone.
 struct cache {
   std::uint32_t n = 0, batch = 1, limit = 0; // limit: 2 * batch_most(), set by the first put
+  std::uint32_t pass = 0;                    // reclaim.hpp: the last one it gave some back for
   char* top[256];
 };
 /// How many windows move between a P and the pool at once: 128, fewer where address space is so short that what 1,024
@@ -60,7 +61,6 @@ struct bounds {
 };
 /// Which window, guard included, holds this address. Async-signal-safe.
 bool find(const void* address, bounds& out) noexcept;
-guard_kind guards() noexcept;
 /// false: a window without a guard has run over. Only worth asking once guards() says canary.
 bool canary_intact(const char* top) noexcept;
 
@@ -75,8 +75,8 @@ std::size_t most_reserved() noexcept;
 
 /// Per OS thread: an alternate signal stack for the overflow report.
 void install_altstack() noexcept;
-/// SIGSEGV and SIGBUS, where the disposition was default; else ours goes first and chains. `describe` writes who stands
-/// on `top`; must not allocate.
-void install_overflow_handler(void (*describe)(int fd, const char* top)) noexcept;
+/// SIGSEGV and SIGBUS, where the disposition was default; else ours goes first and chains. `describe` writes who runs
+/// on the window that holds `at`, or where it was created; must not allocate.
+void install_overflow_handler(void (*describe)(int fd, const char* at, bool birth)) noexcept;
 
 } // namespace grt::stack

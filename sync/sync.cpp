@@ -101,23 +101,30 @@ GRT_NOINLINE void mutex::unlock_slow() noexcept {
   std::uint32_t s = state_.load(std::memory_order_relaxed);
   if (!(s & locked)) fatal("unlock of an unlocked grt::mutex");
   detail::waiter* w = queue_.pop();
+  if (!w) { // an expired waiter left its flag behind. Whoever queues from here on sets it anew, and must be woken
+    state_.fetch_and(~(queued | starving), std::memory_order_relaxed);
+    queue_lock_.tsan_release();
+    queue_lock_.unlock();
+    return unlock();
+  }
   std::uint32_t drop = locked;
-  bool hand_over = w && (s & starving);
+  bool hand_over = s & starving;
   if (queue_.empty()) drop |= queued | starving;
   else if (hand_over) drop |= starving; // the next in the queue judges for itself
   if (hand_over) drop &= ~locked;
-  G* g = w ? g_of(w) : nullptr;
-  if (g) g->ok = hand_over;
-  // With the lock still set nobody can own, and so destroy, this mutex: the queue lock goes first, the state last.
+  G* g = g_of(w);
+  g->ok = hand_over;
+  // With the lock still set nobody can own, and so destroy, this mutex: the queue lock goes first, the state last. Who
+  // queues in between is woken by g, which comes by.
   if (hand_over) {
     state_.fetch_and(~drop, std::memory_order_release); // [MUTEX-1] ours to touch until ready()
     queue_lock_.unlock();
-  } else {
-    state_.fetch_and(~(drop & ~locked), std::memory_order_relaxed);
-    queue_lock_.unlock();
-    state_.fetch_and(~locked, std::memory_order_release); // [MUTEX-1] last touch
+    return ready(g);
   }
-  if (g) hand_over ? ready(g) : ready_tail(g);
+  state_.fetch_and(~(drop & ~locked), std::memory_order_relaxed);
+  queue_lock_.unlock();
+  state_.fetch_and(~locked, std::memory_order_release); // [MUTEX-1] last touch
+  ready_tail(g);
 }
 
 void mutex::lock(const context& ctx) {

@@ -64,11 +64,20 @@ struct metrics {
 /// Any thread. Cost: a few microseconds. Bytes of stack are asked for with stack_bytes(), which costs more.
 metrics read_metrics() noexcept;
 
-/// How the stacks are guarded: "madvise", "mprotect" or "canary"; "" before the start. See README, "Guards by kernel".
+/// How the stacks are guarded: "madvise", "poison", "mprotect" or "canary"; "" before the start. See README, "Guards by
+/// kernel".
 const char* guards() noexcept;
 
 /// Bytes of stack in memory now, free windows included. Any thread. Cost: it asks the kernel about every window, some
 /// 0.5 us each.
 std::size_t stack_bytes() noexcept;
+
+/// Gives back to the kernel, at once, what stacks hold and do not use: the pages of free ones, and of parked
+/// goroutines' what lies more than a page below where they stand. Processors that are busy keep the windows they have
+/// put by until they look around next; call it again to have those, too. Any thread; does nothing before the start.
+/// Blocks the caller's processor meanwhile: some 50 ms for a million goroutines, and a microsecond for each page that
+/// goes. A goroutine that is woken while its own stack is looked at runs some microseconds later. Go:
+/// debug.FreeOSMemory.
+void release_memory() noexcept;
 
 } // namespace grt::debug

@@ -208,3 +208,23 @@ TEST_F(Pin, StressOfPinAndUnpin) {
   });
 }
 } // namespace
+
+namespace {
+struct spawns_at_thread_end {
+  grt::chan<int> c = grt::nil;
+  ~spawns_at_thread_end() {
+    if (c)
+      for (int i = 0; i < 100; i++) grt::go([c = c] { c.send(1); });
+  }
+};
+thread_local spawns_at_thread_end last;
+
+// Its P is long somebody else's then.
+TEST_F(Pin, ThreadLocalDestructorsOfAnEndedOne_AreAForeignThreads) {
+  for (int round = 0; round < scaled(40); round++) {
+    grt::chan<int> c(100);
+    grt::go(grt::attr{.pinned = true}, [=] { last.c = c; });
+    for (int i = 0; i < 100; i++) c.recv();
+  }
+}
+} // namespace

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <set>
 #include <vector>
@@ -9,6 +10,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "stack/reclaim.hpp"
 #include "stack/windows.hpp"
 #include "tests/support/slow.hpp"
 
@@ -18,6 +20,16 @@ using testing::ExitedWithCode;
 
 #define REQUIRE(x)                                                                                                     \
   if (!(x)) (dprintf(2, "line %d: %s\n", __LINE__, #x), std::_Exit(1))
+
+/// As the runtime starts it: GRT_GUARD counts.
+void start_here() {
+  config c;
+  if (const char* s = std::getenv("GRT_GUARD")) {
+    c.guard = guard_named(s);
+    REQUIRE(c.guard >= 0 && can_guard(static_cast<guard_kind>(c.guard)));
+  }
+  start(c);
+}
 
 bool writable(char* p) {
   int fds[2];
@@ -68,15 +80,53 @@ void check_windows(std::size_t n, bool guarded) {
 }
 
 TEST(StackWindows, AreGuardedColouredAndNoPowerOfTwoApart) {
-  EXPECT_EXIT((start({}), check_windows(300, guards() != guard_kind::canary), std::_Exit(0)), ExitedWithCode(0), "");
+  EXPECT_EXIT((start_here(), check_windows(300, guards() != guard_kind::canary), std::_Exit(0)), ExitedWithCode(0), "");
 }
-TEST(StackWindows, GuardedByMprotect) {
-  EXPECT_EXIT((start({.guard = 1}), check_windows(300, true), std::_Exit(0)), ExitedWithCode(0), "");
+void check_kind(guard_kind k) {
+  if (!can_guard(k)) {
+    dprintf(2, "left out: no guards by %s here\n", guard_names[static_cast<int>(k)]);
+    std::_Exit(0);
+  }
+  start({.guard = static_cast<int>(k)});
+  check_windows(300, k != guard_kind::canary);
+  REQUIRE(guards() == k);
+  std::_Exit(0);
+}
+TEST(StackWindows, GuardedByEachKindThatThisKernelHas) {
+  for (guard_kind k : {guard_kind::madvise, guard_kind::poison, guard_kind::mprotect, guard_kind::canary})
+    EXPECT_EXIT(check_kind(k), ExitedWithCode(0), "") << guard_names[static_cast<int>(k)];
+}
+TEST(StackWindows, TheBestKindIsChosen) {
+  EXPECT_EXIT(
+      {
+        start({});
+        REQUIRE(guards() == (can_guard(guard_kind::madvise)  ? guard_kind::madvise
+                             : can_guard(guard_kind::poison) ? guard_kind::poison
+                                                             : guard_kind::mprotect));
+        std::_Exit(0);
+      },
+      ExitedWithCode(0), "");
+}
+// Whoever closes every descriptor (a daemon does) takes userfaultfd's along: later windows are guarded otherwise.
+TEST(StackWindows, DescriptorsClosedUnderIt) {
+  EXPECT_EXIT(
+      {
+        start_here();
+        some(300);
+        close_range(3, ~0u, 0);
+        for (char* top : some(300)) {
+          bounds b{};
+          REQUIRE(find(top - 1, b) && writable(top - 1));
+          REQUIRE(guards() == guard_kind::canary || !writable(b.low - 1));
+        }
+        std::_Exit(0);
+      },
+      ExitedWithCode(0), "");
 }
 TEST(StackWindows, BudgetSpent_CanaryWithOneWarning) {
   EXPECT_EXIT(
       {
-        start({.guard = 1, .mprotect_budget = 21});
+        start({.guard = static_cast<int>(guard_kind::mprotect), .mprotect_budget = 21});
         std::vector<char*> tops = some(200);
         int guarded = 0;
         for (char* t : tops) {
@@ -97,7 +147,7 @@ TEST(StackWindows, BudgetSpent_CanaryWithOneWarning) {
 TEST(StackWindows, ManyInFewMappings) {
   EXPECT_EXIT(
       {
-        start({});
+        start_here();
         int before = mappings();
         some(10000);
         std::_Exit(guards() == guard_kind::madvise ? mappings() - before > 20 : 0);
@@ -107,7 +157,7 @@ TEST(StackWindows, ManyInFewMappings) {
 TEST(StackWindows, CacheIsLastInFirstOut_AndSpills) {
   EXPECT_EXIT(
       {
-        start({});
+        start_here();
         cache c;
         REQUIRE(take_credits(1000));
         char* a = get(c);
@@ -127,18 +177,89 @@ TEST(StackWindows, CacheIsLastInFirstOut_AndSpills) {
       },
       ExitedWithCode(0), "");
 }
-TEST(StackWindows, SizeClasses) {
+TEST(StackWindows, EverySizeClass_IsGuardedWritableToTheEndAndReused) {
   EXPECT_EXIT(
       {
-        start({});
-        for (std::size_t want : {64u << 10, 512u << 10, 8u << 20}) {
-          char* top = get_sized(round_stack_max(want));
-          bounds b{};
-          REQUIRE(top && find(top - 1, b) && b.stack_max == want && static_cast<std::size_t>(top - b.low) >= want);
-          REQUIRE(guards() == guard_kind::canary || !writable(b.low - 1));
-          put_sized(top);
-          REQUIRE(get_sized(want) == top);
+        start_here();
+        for (std::size_t want = stack_max_least; want <= stack_max_most; want *= 2) {
+          std::vector<char*> tops;
+          for (int i = 0; i < 40; i++) tops.push_back(get_sized(round_stack_max(want)));
+          for (char* top : tops) {
+            bounds b{};
+            REQUIRE(top && find(top - 1, b) && b.stack_max == want && static_cast<std::size_t>(top - b.low) >= want);
+            for (char* p = b.low + 64; p < top; p += 4096) *p = 1;
+            REQUIRE(guards() == guard_kind::canary || (!writable(b.low - 1) && !writable(b.guard)));
+            REQUIRE(canary_intact(top));
+          }
+          for (char* top : tops) put_sized(top);
+          std::set<char*> again;
+          for (int i = 0; i < 40; i++) again.insert(get_sized(want));
+          REQUIRE(again == std::set<char*>(tops.begin(), tops.end()));
         }
+        std::_Exit(0);
+      },
+      ExitedWithCode(0), "");
+}
+TEST(StackWindows, FreeOnesLoseTheirPages_GuardsAndCanariesStay) {
+  EXPECT_EXIT(
+      {
+        start_here();
+        constexpr std::size_t n = 500;
+        std::uint64_t dropped = 0;
+        std::vector<char*> tops;
+        cache c;
+        for (std::size_t stack_max : {std::size_t{256} << 10, std::size_t{1} << 20}) {
+          tops.clear();
+          for (std::size_t i = 0; i < n; i++) tops.push_back(get_sized(stack_max));
+          for (char* top : tops)
+            for (char* p = top - 200000; p < top; p += 4096) *p = 1;
+          REQUIRE(resident_bytes() > n * 200000);
+          for (char* top : tops) put_sized(top);
+          reclaim_begin(false); // young ones are spared
+          while (drop_free(dropped)) continue;
+          REQUIRE(dropped == 0 && resident_bytes() > n * 200000);
+          reclaim_begin(false);
+          while (drop_free(dropped)) continue;
+          REQUIRE(dropped > n - 64 && resident_bytes() < (guards() == guard_kind::canary ? 3 : 1) * n * 4096);
+          dropped = 0;
+          for (char* top : tops) {
+            bounds b{};
+            REQUIRE(find(top - 1, b) && canary_intact(top) && top[-1] == 0);
+            REQUIRE(guards() == guard_kind::canary || (!writable(b.low - 1) && !writable(b.guard)));
+          }
+          std::set<char*> again;
+          for (std::size_t i = 0; i < n; i++) again.insert(get_sized(stack_max));
+          REQUIRE(again == std::set<char*>(tops.begin(), tops.end()));
+          for (char* top : tops) put_sized(top);
+        }
+        std::_Exit(0);
+      },
+      ExitedWithCode(0), "");
+}
+TEST(StackWindows, DeepOnesAreFound_AndWhatIsBelowTheFrameGoes) {
+  EXPECT_EXIT(
+      {
+        start_here();
+        std::vector<char*> tops = some(300);
+        for (std::size_t i = 0; i < tops.size(); i++)
+          for (char* p = tops[i] - (i % 3 ? 100 : 100000); p < tops[i]; p += 4096) *p = 7;
+        reclaim_begin(false);
+        while (find_deep()) continue;
+        span s;
+        for (std::size_t i = 0; i < tops.size(); i++) {
+          REQUIRE(deep(tops[i]) || i % 3 != 0);
+          REQUIRE(below(tops[i], tops[i] - 300, s));
+          REQUIRE(s.high <= tops[i] - 300 - 128 - 4096 && s.high > tops[i] - 300 - 128 - 3 * 4096);
+          drop(s);
+          REQUIRE(canary_intact(tops[i]));
+        }
+        REQUIRE(resident_bytes() < 4 * 320 * 4096);
+        for (std::size_t i = 0; i < tops.size(); i++) {
+          below(tops[i], tops[i] - 300, s);
+          char* first = tops[i] - (i % 3 ? 100 : 100000);
+          for (char* p = first; p < tops[i]; p += 4096) REQUIRE(*p == (p < s.high ? 0 : 7));
+        }
+        REQUIRE(!below(tops[0], tops[0] + 64, s) && !below(tops[0], tops[0] - (1 << 20), s));
         std::_Exit(0);
       },
       ExitedWithCode(0), "");
@@ -146,7 +267,7 @@ TEST(StackWindows, SizeClasses) {
 TEST(StackWindows, SizesAreRoundedUpOrRefused) {
   EXPECT_EXIT(
       {
-        start({});
+        start_here();
         REQUIRE(round_stack_max(0) == 256 << 10 && round_stack_max(65537) == 128 << 10 &&
                 round_stack_max(8 << 20) == 8 << 20);
         for (std::size_t bad : {std::size_t{1}, std::size_t{65535}, (std::size_t{8} << 20) + 1}) {

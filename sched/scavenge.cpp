@@ -1,0 +1,160 @@
+// sched/scavenge.cpp - grown stacks of parked goroutines shrink, and free windows lose their pages.
+//
+// A pass: (1) processors are told to put by fewer windows; the pool's windows that nobody has needed since the last
+// pass lose their pages (stack/reclaim.cpp); (2) one look at the arenas finds the windows that are deep; (3) of the
+// goroutines parked on those, 64 at a time are held, the pages below each one's frame dropped, and let go.
+//
+// To hold a goroutine is to keep everybody from switching to it. The waker pays nothing: it makes the goroutine
+// runnable as ever. Whoever picks it tests G::held in the word in which it tests `pinned` anyway, and leaves both to
+// g0, which leaves a held one to the scavenger by one CAS and looks for something else.
+//
+//  held     set by                  meaning                                leaves by
+//  nobody   -                       may run                                scavenger: -> claimed
+//  claimed  scavenger               whoever picks it must not run it       scavenger: -> nobody; g0 (CAS): -> wanted
+//  wanted   g0 that picked it       stands in no queue                     scavenger: -> nobody, and injects it
+//
+//   park:       sp = not_saved; reason = why [HELD-1]; ...; the switch: registers, sp = saved; releases the lock
+//   ready:      reason = none; push it           picker: pop it; read held; run it
+//   scavenger:  held = claimed; membarrier [HELD-2]; read reason [HELD-1]; read sp; drop; held = nobody
+//
+// H1  Read `reason` != none after the membarrier => nobody switches to it before `held` is nobody again. The park that
+//     set this reason has no ready() yet that the scavenger could have missed: a picker that had read held == nobody
+//     did so before its core passed the membarrier, and after the ready() it follows from, whose `none` would be seen.
+// H2  Then sp is either not_saved (it is on its way into the switch: leave it alone) or the saved sp of this very park,
+//     since `sp = not_saved` came before `reason`, and no later park can begin (H1).
+// H3  Below the saved sp less the red zone nothing is alive. The switch itself still calls grt_bind on that stack (a
+//     few frames; signals are blocked on these threads): one page below sp's is kept for it, and for the next frames.
+// H4  A claim may also meet a goroutine that runs, or a slot that is reused: then reason is none, and it is let go.
+//
+// Nothing is asked of a goroutine's own thread, and a claim lasts some microseconds a goroutine: it is let go as soon
+// as its own pages are dropped. Rejected: a lock in G (every switch would take it); a flag the waker sets (an atomic
+// operation on every wake); leaving it to the goroutine when it wakes (who sleeps for hours holds its pages for hours).
+#include "sched/scavenge.hpp"
+
+#include <algorithm>
+#include <sched.h>
+
+#include "base/futex.hpp"
+#include "sched/sched.hpp"
+#include "sched/slab.hpp"
+#include "stack/reclaim.hpp"
+
+namespace grt {
+namespace {
+enum : std::uint8_t { nobody, claimed, wanted };
+constexpr unsigned batch = 64, many_windows = 10'000, passes_skipped_most = 7;
+
+// One pass; of the one who holds `at_work`.
+spin_lock at_work;
+enum class stage { idle, free_windows, deep_windows, parked } now_at = stage::idle;
+G* cursor;
+std::uint64_t dropped;        // windows, in this pass
+unsigned skip = 0, quiet = 0; // calls to let pass; after passes that found nothing
+
+wait_reason reason_of(const G* g) noexcept {
+  wait_reason r;
+  __atomic_load(&g->reason, &r, __ATOMIC_ACQUIRE); // [HELD-1] sp is of this park
+  return r;
+}
+template <class T> T peek(const T& x) noexcept { return __atomic_load_n(&x, __ATOMIC_RELAXED); }
+
+// What may be dropped of g's stack; racy unless it is held.
+bool dead_part(const G* g, stack::span& out) noexcept {
+  if (*const_cast<const volatile g_kind*>(&g->kind) != g_kind::goroutine || reason_of(g) == wait_reason::none)
+    return false;
+  const char *top = peek(g->stk), *sp = static_cast<const char*>(peek(g->sp));
+  return top && sp && sp != not_saved && stack::below(top, sp, out);
+}
+
+void let_go(G* g) noexcept {
+  if (__atomic_exchange_n(&g->held, nobody, __ATOMIC_ACQ_REL) == wanted) inject(g); // [HELD-3]
+}
+
+void shrink(G* const* gs, unsigned n) noexcept {
+  for (unsigned i = 0; i < n; i++) __atomic_store_n(&gs[i]->held, claimed, __ATOMIC_RELAXED);
+  membarrier(); // [HELD-2]
+  for (unsigned i = 0; i < n; i++) {
+    stack::span dead;
+    if (dead_part(gs[i], dead)) dropped += stack::drop(dead);
+    let_go(gs[i]);
+  }
+}
+
+// A batch of parked goroutines. false: all were looked at.
+bool shrink_some() noexcept {
+  G *gs[batch], *end = slab_end();
+  unsigned n = 0, looked = 0;
+  for (; cursor < end && n < batch && looked < 16384; cursor++, looked++) {
+    stack::span dead;
+    if (dead_part(cursor, dead) && stack::deep(peek(cursor->stk))) gs[n++] = cursor;
+  }
+  if (n) shrink(gs, n);
+  return cursor < end;
+}
+
+void begin(bool all) noexcept {
+  stack::reclaim_begin(all);
+  dropped = 0;
+  now_at = stage::free_windows;
+}
+
+// false: the pass is over.
+bool step() noexcept {
+  switch (now_at) {
+  case stage::free_windows:
+    if (!stack::drop_free(dropped)) now_at = stage::deep_windows;
+    return true;
+  case stage::deep_windows:
+    if (!stack::find_deep()) {
+      cursor = slab_begin();
+      now_at = stage::parked;
+    }
+    return true;
+  case stage::parked:
+    if (shrink_some()) return true;
+    [[fallthrough]];
+  case stage::idle: now_at = stage::idle; return false;
+  }
+  return false;
+}
+} // namespace
+
+bool left_to_scavenger(G* g) noexcept {
+  std::uint8_t was = claimed;
+  return __atomic_compare_exchange_n(&g->held, &was, wanted, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED); // [HELD-3]
+}
+
+bool scavenge(std::uint64_t budget_ns) noexcept {
+  if (!slab_begin() || !at_work.try_lock()) return false;
+  std::uint64_t end = now_ns() + budget_ns;
+  bool more = false, skipped = now_at == stage::idle && skip;
+  if (skipped) {
+    skip--;
+  } else {
+    if (now_at == stage::idle) begin(false);
+    while ((more = step()) && now_ns() < end) {
+    }
+  }
+  if (!more && !skipped) { // a pass is over. A look at a million windows costs 50 ms: less often where nothing is found
+    quiet = dropped || stack::read_counts().opened < many_windows ? 0 : std::min(quiet * 2 + 1, passes_skipped_most);
+    skip = quiet;
+  }
+  at_work.unlock();
+  return more;
+}
+
+void scavenge_all() noexcept {
+  if (!slab_begin()) return;
+  if (M* m = me()) {
+    m = enter_here(m);
+    stack::give_back(m->p->stacks);
+    leave(m);
+  }
+  while (!at_work.try_lock()) sched_yield();
+  begin(true);
+  while (step()) {
+  }
+  at_work.unlock();
+}
+
+} // namespace grt
