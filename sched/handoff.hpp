@@ -33,6 +33,8 @@ void announced_begin() noexcept; // a P may be had without asking
 void announced_end() noexcept;
 extern std::atomic<unsigned> announced_ps;
 
+void follow_cpus() noexcept; // start.cpp: affinity or quota may have changed
+
 // sysmon.cpp
 int sysmon_start() noexcept;  // an errno value
 void sysmon_rouse() noexcept; // it looks now

@@ -25,6 +25,7 @@
 #include "sched/hooks.hpp"
 #include "sched/pin.hpp"
 #include "sched/ports.hpp"
+#include "sched/quota.hpp"
 #include "sched/scavenge.hpp"
 #include "sched/sched.hpp"
 #include "sched/slab.hpp"
@@ -39,6 +40,7 @@ namespace grt {
 std::atomic<P*> all_p[procs_max];
 std::atomic<unsigned> n_procs{0}, n_made{0}, threads_max{10000};
 std::atomic<bool> exiting{false};
+static std::atomic<bool> procs_follow{false}; // what the system allows: nobody has said a number
 std::uint64_t stall_ns, origin_ns, origin_cycles;
 
 namespace {
@@ -86,21 +88,6 @@ void read_debug(const char* value) {
 }
 
 const char* setting(const char* name) { return getauxval(AT_SECURE) ? nullptr : std::getenv(name); }
-
-unsigned default_procs() {
-  cpu_set_t set;
-  unsigned n = sched_getaffinity(0, sizeof set, &set) == 0 ? static_cast<unsigned>(CPU_COUNT(&set)) : 1;
-  long long quota = -1, period = 100000;
-  if (FILE* f = std::fopen("/sys/fs/cgroup/cpu.max", "r")) { // cgroup v2: "max 100000" or "QUOTA PERIOD"
-    if (std::fscanf(f, "%lld %lld", &quota, &period) != 2) quota = -1;
-    std::fclose(f);
-  } else if (FILE* q = std::fopen("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "r")) { // v1; the default period
-    if (std::fscanf(q, "%lld", &quota) != 1) quota = -1;
-    std::fclose(q);
-  }
-  if (quota > 0 && period > 0) n = std::min(n, static_cast<unsigned>(std::max(1LL, quota / period)));
-  return std::max(n, 1u);
-}
 
 text_out& say_who(text_out& t, const G* g) {
   t.str("goroutine ").dec(g->id);
@@ -342,7 +329,10 @@ void start(const options& asked) {
   stack::install_overflow_handler(describe);
   if (stack::guards() == stack::guard_kind::canary) hooks.fetch_or(hook_canary, std::memory_order_relaxed);
   if (san::on_valgrind()) hooks.fetch_or(hook_valgrind, std::memory_order_relaxed);
-  if (!n) n = default_procs();
+  if (!n) {
+    n = std::min(cpus_allowed(), procs_max);
+    procs_follow.store(true, std::memory_order_relaxed);
+  }
   n_procs.store(n, std::memory_order_relaxed);
   make_procs(n);
   if (int error = sysmon_start()) throw std::system_error(error, std::generic_category(), "grt: cannot start a thread");
@@ -396,9 +386,26 @@ unsigned procs() {
   return n_procs.load(std::memory_order_relaxed);
 }
 
+static unsigned change_procs(unsigned n);
+
 unsigned set_procs(unsigned n) {
   if (n < 1 || n > procs_max) throw std::invalid_argument("grt: set_procs(" + std::to_string(n) + "): 1 to 1024");
   start_runtime();
+  procs_follow.store(false, std::memory_order_relaxed);
+  return change_procs(n);
+}
+
+void follow_cpus() noexcept {
+  if (!started.load(std::memory_order_acquire) || !procs_follow.load(std::memory_order_relaxed)) return; // [START-1]
+  unsigned n = std::min(cpus_allowed(), procs_max);
+  if (n == n_procs.load(std::memory_order_relaxed)) return;
+  try {
+    change_procs(n);
+  } catch (const std::system_error&) { // no thread: next time
+  }
+}
+
+static unsigned change_procs(unsigned n) {
   unsigned old;
   {
     spin_guard hold(starting);

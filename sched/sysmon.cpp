@@ -6,7 +6,7 @@
 //     hand it off. If its thread computes, only while fewer than 8 * procs such threads are adrift.
 //   - A P is announced (blocking()) and was so at the last look, or somebody found work and nobody to do it: hand it
 //   off.
-//   - Once a second: the scavenger's pass.
+//   - Once a second: the scavenger's pass, and whether affinity or quota have changed.
 //   - Somebody in a `ready` queue, in the global queue or behind a timer has waited 10 ms though the P's tick moves:
 //   poke.
 // It looks every 4 ms while all Ps are at work, every 10 ms while one is idle, and after a second of that not at all:
@@ -143,6 +143,7 @@ struct scavenger {
 
   void work(std::uint64_t now) noexcept {
     if (now < next) return;
+    follow_cpus();
     bool more = scavenge();
     next = now + (more ? again_ns : pass_ns);
     if (!more && left) left--;
