@@ -40,6 +40,7 @@
 #include "sched/hooks.hpp"
 #include "sched/pin.hpp"
 #include "sched/sched.hpp"
+#include "sched/stall.hpp"
 
 namespace grt {
 
@@ -54,8 +55,9 @@ M* resting;
 M* threadless; // slots of ended threads: a thief may still look at them
 std::atomic<unsigned> n_adrift{0};
 
-void drift_begins(M* m, bool computes) noexcept {
+void drift_begins(M* m, bool computes, bool announced) noexcept {
   m->drift_cpu_ns = thread_cpu_ns(m->tid);
+  m->drift_since = announced ? 0 : now_ns();
   m->computes = computes;
   spin_guard hold(lock);
   m->drift_next = drifting;
@@ -188,7 +190,7 @@ bool hand_off(P* vp, std::uint32_t tick, bool computes) noexcept {
     if (mine) {
       if (was == lost_state::announced) announced_end();
       if (m->keeper) to = m->lender; // it waits for just this
-      drift_begins(m, computes);
+      drift_begins(m, computes, was == lost_state::announced);
       turn(vp);
       give(vp, to);
     }
@@ -217,6 +219,14 @@ unsigned push_hogs_back() noexcept {
     n += m->computes;
   }
   return n;
+}
+
+void tell_stalls(std::uint64_t before_ns) noexcept {
+  std::uint64_t now = now_ns();
+  spin_guard hold(lock);
+  for (M* m = drifting; m; m = m->drift_next)
+    if (m->drift_since && now - m->drift_since + before_ns >= stall_ns)
+      stall_tell(m, now - std::exchange(m->drift_since, 0) + before_ns);
 }
 
 M* reacquire(M* m) noexcept {
@@ -285,7 +295,7 @@ bool blocking_begin() noexcept {
     l = lost_state::free;
   }
   if (to) {
-    drift_begins(m, false);
+    drift_begins(m, false, true);
     turn(m->p);
     give(m->p, to);
   } else {

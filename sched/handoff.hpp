@@ -22,6 +22,8 @@ void drift_ends(M* m) noexcept;
 unsigned adrift() noexcept;
 /// Sysmon: those adrift whose thread computes go to SCHED_IDLE. Returns how many there are.
 unsigned push_hogs_back() noexcept;
+/// Sysmon, under GRT_DEBUG=stall: those adrift for stall_ns less what they held their P before.
+void tell_stalls(std::uint64_t before_ns) noexcept;
 std::uint64_t thread_cpu_ns(int tid) noexcept;
 /// Whoever waits on this P should have a turn (steal.cpp).
 void turn(P* p) noexcept;

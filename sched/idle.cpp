@@ -175,12 +175,15 @@ G* search(M* m) noexcept {
   for (;;) {
     deny(m);
     if (GRT_UNLIKELY(p->id >= n_procs.load(std::memory_order_relaxed))) retire(m);
-    if (timers_due()) timers_run(m);
+    bool fired = timers_due();
+    if (fired) timers_run(m);
     stack::age(p->stacks);
     if (GRT_UNLIKELY(stack::guards() == stack::guard_kind::canary) &&
         !(hooks.load(std::memory_order_relaxed) & hook_canary))
       hooks.fetch_or(hook_canary, std::memory_order_relaxed); // since a window ago
-    G* g = (p->tick & 63) == 0 ? global_pop(m) : nullptr;
+    bool global_first =
+        (p->tick & 63) == 0 && !(fired && p->next && (p->tick & 64)); // timers go first every other time
+    G* g = global_first ? global_pop(m) : nullptr;
     if (g) p->tick++;
     else if (!(g = pick(p)))
       g = (p->tick & 63) == 0 ? pick(p) : nullptr; // the 64th tick means look around; that was done

@@ -51,6 +51,7 @@ void* keeper_main(void* arg) {
       continue;
     }
     deny(m);
+    san::acquire(m);
     M* lender = m->lender;
     P* p = m->p;
     keeper_fate fate = std::exchange(m->fate, keeper_fate::keeps);

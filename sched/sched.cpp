@@ -315,6 +315,8 @@ GRT_INLINE void end_goroutine([[maybe_unused]] bool may_stay) noexcept {
   m->dead.stk = stk;
   m->dead.san = g->san;
 #endif
+  if (GRT_UNLIKELY(ext != nullptr)) san::release(ext);
+  if (GRT_UNLIKELY(pinned)) san::release(m); // destructors of thread_local objects, as the thread ends
   if (GRT_UNLIKELY(by_g0)) std::memset(g->closure, 0, sizeof g->closure); // leak searches begin in the slots, too
   g_free(p, g);
   G* n = pinned ? nullptr : pick(p);

@@ -88,6 +88,8 @@ struct alignas(128) M {
   M* lender = nullptr;       // keeper: whose P it holds
   bool keeper = false;       // immutable
   int tid = 0;               // 0 while no thread runs here
+  std::atomic<std::uint32_t> stalled_ms{0}; // sysmon, for the report (stall.cpp)
+  std::uint64_t drift_since = 0;            // handoff.cpp's lock: when it went adrift; 0: announced, or told already
   M *drift_next = nullptr, **drift_link = nullptr; // handoff.cpp, under its lock: stands in the list of those adrift
   M* rest_next = nullptr;                          // likewise: rests, or has no thread
   std::uint64_t drift_cpu_ns = 0;                  // sysmon: thread clock when it went adrift

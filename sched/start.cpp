@@ -29,6 +29,7 @@
 #include "sched/scavenge.hpp"
 #include "sched/sched.hpp"
 #include "sched/slab.hpp"
+#include "sched/stall.hpp"
 #include "sched/timers.hpp"
 
 extern "C" {
@@ -236,6 +237,7 @@ int thread_start(void* (*main)(void*), void* arg) noexcept {
   sigset_t all, old;
   sigfillset(&all); // signals go to the program's own threads
   for (int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL}) sigdelset(&all, fault);
+  if (int asks = stall_signal()) sigdelset(&all, asks);
   pthread_sigmask(SIG_SETMASK, &all, &old);
   pthread_t t;
   n_threads.fetch_add(1, std::memory_order_relaxed);
@@ -333,6 +335,7 @@ void start(const options& asked) {
     n = std::min(cpus_allowed(), procs_max);
     procs_follow.store(true, std::memory_order_relaxed);
   }
+  if (stall_ns) stall_start();
   n_procs.store(n, std::memory_order_relaxed);
   make_procs(n);
   if (int error = sysmon_start()) throw std::system_error(error, std::generic_category(), "grt: cannot start a thread");
@@ -348,7 +351,10 @@ void start_runtime() { detail::start({}); }
 
 // g0 never leaves its thread: m is still right.
 bool back_on_g0(M* m) noexcept {
-  delete std::exchange(m->late.ext, nullptr);
+  if (g_ext* ext = std::exchange(m->late.ext, nullptr)) {
+    san::acquire(ext);
+    delete ext;
+  }
   bool mine = enter(m);
   if (char* top = std::exchange(m->late.top, nullptr)) {
     if (bool valgrind = hooks.load(std::memory_order_relaxed) & hook_valgrind; GRT_UNLIKELY(GRT_ASAN || valgrind)) {

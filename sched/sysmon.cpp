@@ -3,7 +3,8 @@
 // It needs no P and takes part in nothing; it looks, and where it does not like what it sees it acts through two
 // protocols that others own: hand_off (handoff.cpp) and lost = poke (steal.cpp).
 //   - A P stands at the same tick for 10 ms while something could run or is due, and no M is idle that would steal it:
-//     hand it off. If its thread computes, only while fewer than 8 * procs such threads are adrift.
+//     hand it off. If its thread computes and 8 * procs such threads are adrift already, only after 60 ms of
+//     computing: crowds of goroutines that compute for less do not become crowds of threads.
 //   - A P is announced (blocking()) and was so at the last look, or somebody found work and nobody to do it: hand it
 //   off.
 //   - Once a second: the scavenger's pass, and whether affinity or quota have changed.
@@ -22,14 +23,17 @@
 
 #include "base/futex.hpp"
 #include "sched/handoff.hpp"
+#include "sched/hooks.hpp"
 #include "sched/pin.hpp"
 #include "sched/scavenge.hpp"
 #include "sched/sched.hpp"
+#include "sched/stall.hpp"
 #include "sched/timers.hpp"
 
 namespace grt {
 namespace {
 constexpr std::uint64_t ms = 1'000'000, slice_ns = 10 * ms, busy_nap = 4 * ms, quiet_nap = 10 * ms, quiet_looks = 5;
+constexpr std::uint64_t patience_ns = 60 * ms; // with one hog too many
 constexpr std::uint64_t pass_ns = 1000 * ms, again_ns = 20 * ms;
 
 struct sighting {
@@ -37,6 +41,7 @@ struct sighting {
   std::uint32_t tick, ready_head;
   bool announced;
   std::uint64_t since, ready_since, cpu_ns;
+  bool told;
 };
 sighting seen[procs_max];
 std::atomic<std::uint32_t> calls{0};
@@ -84,6 +89,7 @@ struct look {
     }
     hungry = (head && now - global_since >= slice_ns) || (due != wheel::never && now >= due && now - due >= slice_ns);
     for (unsigned i = 0; i < made; i++) look_at(i);
+    if (GRT_UNLIKELY(stall_ns)) tell_stalls(slice_ns);
   }
 
   void look_at(unsigned i) noexcept {
@@ -102,9 +108,13 @@ struct look {
         poke(m);
         hungry = false;
       }
-      s = {m, tick, s.ready_head, announced, now, s.ready_since, 0};
+      s = {m, tick, s.ready_head, announced, now, s.ready_since, 0, false};
       if (called_for) take(i, p, tick, false);
       return;
+    }
+    if (GRT_UNLIKELY(stall_ns) && !announced && !s.told && now - s.since >= stall_ns) {
+      s.told = true;
+      stall_tell(m, now - s.since);
     }
     if (idle) return;
     if (announced) return take(i, p, tick, false);
@@ -113,8 +123,13 @@ struct look {
     char state = thread_state(m->tid);
     bool computes = state == 'R';
     // A thread that had no core for its slice is not to blame; but those behind it shall not wait for ever.
-    if (computes && now - s.since < 10 * slice_ns && thread_cpu_ns(m->tid) - s.cpu_ns < slice_ns / 4) return;
-    if (computes && hogs >= 8 * n_procs.load(std::memory_order_relaxed)) return warn();
+    std::uint64_t used = computes ? thread_cpu_ns(m->tid) - s.cpu_ns : 0;
+    if (computes && now - s.since < 10 * slice_ns && used < slice_ns / 4) return;
+    if (computes && hogs >= 8 * n_procs.load(std::memory_order_relaxed)) {
+      poke(m); // at least the next one is chosen well
+      warn();
+      if (used < patience_ns) return;
+    }
     take(i, p, tick, computes);
   }
 
@@ -132,7 +147,7 @@ struct look {
         .str("grt: warning: ")
         .dec(hogs)
         .str(" goroutines have each computed for over 10 ms without a scheduling point; further ones keep their "
-             "processors until they come by. Call grt::yield() in long loops.\n");
+             "processors for 60 ms. Call grt::yield() in long loops.\n");
   }
 };
 
@@ -161,7 +176,7 @@ void* sysmon_main(void*) {
     look l(n != answered);
     answered = n;
     pages.work(l.now);
-    quiet = l.idle ? quiet + 1 : 0;
+    quiet = l.idle && !stall_ns ? quiet + 1 : 0; // the watchdog never sleeps
     if (!l.idle) pages.left = 3;
     if (quiet >= quiet_looks && sysmon_sleeps()) {
       while (calls.load(std::memory_order_relaxed) == n) {
@@ -173,6 +188,7 @@ void* sysmon_main(void*) {
       continue;
     }
     std::uint64_t ns = l.idle ? quiet_nap : busy_nap;
+    if (GRT_UNLIKELY(stall_ns)) ns = std::min(ns, std::max(stall_ns / 4, ms));
     if (announced_ps.load(std::memory_order_relaxed) && l.due > l.now) ns = std::min(ns, l.due - l.now);
     futex_wait(&calls, n, static_cast<std::int64_t>(ns));
   }

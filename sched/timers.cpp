@@ -60,7 +60,8 @@ void timers_run(M* m) noexcept {
       g->reason = wait_reason::none;
       record(m, trace::kind::ready, g->id);
       if (migrating()) inject(g);
-      else push_ready(m->p, g);
+      else if (m->p->next) push_ready(m->p, g);
+      else m->p->next = g; // as Go: who waited for this moment goes first
     }
   }
 }

@@ -175,6 +175,34 @@ TEST_F(Handoff, Blocking_NestsThrowsReturnsReferences) {
   EXPECT_EQ(x, 1 + scaled(20000));
 }
 
+// Prints the longest that a 5 ms ticker was late beside `hogs` endless loops. The machine's mood is in it.
+void ticker_beside(int hogs) {
+  std::atomic<bool> stop{false};
+  std::chrono::nanoseconds worst{0};
+  grt::wait_group w;
+  grt::run([&] {
+    grt::ticker t(5ms);
+    auto before = *t.c().recv();
+    for (int i = 0; i < hogs; i++)
+      w.go([&] {
+        while (!stop.load(std::memory_order_relaxed)) {
+        }
+      });
+    for (int i = 0; i < 100; i++) {
+      auto now = (t.c().recv(), std::chrono::steady_clock::now());
+      worst = std::max<std::chrono::nanoseconds>(worst, now - before - 5ms);
+      before = now;
+    }
+    std::printf("%d hogs: a 5 ms ticker was at most %.1f ms late, %llu threads\n", hogs,
+                static_cast<double>(worst.count()) / 1e6,
+                static_cast<unsigned long long>(grt::debug::read_metrics().threads));
+    stop = true;
+  });
+  w.wait();
+}
+TEST_F(Handoff, TickerBeside64Hogs) { ticker_beside(64); }
+TEST_F(Handoff, TickerBeside1000Hogs) { ticker_beside(scaled(1000)); }
+
 // More hogs than may be adrift: the rest keep their processors in turn, and threads stay few.
 TEST_F(Handoff, ManyHogs_ThreadsAreBounded) {
   grt::run([&] {

@@ -8,6 +8,7 @@
 #include <stdexcept>
 #include <thread>
 
+#include <time.h>
 #include <unistd.h>
 
 namespace {
@@ -26,10 +27,23 @@ struct state {
   chan<void> stop;
   mutex m;
   long under_lock = 0; // m
-  std::atomic<long> locked{0}, sent{0}, received{0}, spawned{0}, ended{0}, fired{0}, armed{0}, stopped{0}, caught{0};
+  std::atomic<long> locked{0}, sent{0}, received{0}, spawned{0}, ended{0}, fired{0}, armed{0}, stopped{0}, caught{0},
+      cancelled{0};
 };
 
 void act(state& s, std::mt19937& random, int depth);
+
+// Keeps its thread for longer than a slice: in the kernel, announced or not, or by computing.
+void hog(std::mt19937& random) {
+  timespec t{0, 15'000'000};
+  switch (random() % 3) {
+  case 0: nanosleep(&t, nullptr); break;
+  case 1: blocking([&] { nanosleep(&t, nullptr); }); break;
+  default:
+    for (auto end = std::chrono::steady_clock::now() + 15ms; std::chrono::steady_clock::now() < end;) {
+    }
+  }
+}
 
 void child(state& s, unsigned seed, int depth) {
   std::mt19937 random(seed);
@@ -38,7 +52,7 @@ void child(state& s, unsigned seed, int depth) {
 }
 
 void act(state& s, std::mt19937& random, int depth) {
-  switch (random() % 14) {
+  switch (random() % 16) {
   case 0:
   case 1:
     if (depth < 4) {
@@ -107,6 +121,19 @@ void act(state& s, std::mt19937& random, int depth) {
       this_goroutine::unpin();
     }
     break;
+  case 12:
+    if (random() % 32 == 0) hog(random);
+    break;
+  case 13:
+    try {
+      auto [ctx, cancel] = with_timeout(background(), std::chrono::microseconds(random() % 200));
+      defer ends{cancel};
+      s.rendezvous.send(1, ctx);
+      s.sent++;
+    } catch (const std::system_error&) {
+      s.cancelled++;
+    }
+    break;
   default: yield();
   }
 }
@@ -142,8 +169,8 @@ TEST_F(Stress, EverythingAtOnce) {
   while (s.values.try_recv(v) == recv_result::ok) s.received++;
   EXPECT_EQ(s.sent.load(), s.received.load());
   EXPECT_EQ(s.fired + s.stopped, s.armed.load());
-  std::printf("%ld goroutines, %ld values, %ld locks, %ld timers\n", s.spawned.load(), s.sent.load(), s.locked.load(),
-              s.armed.load());
+  std::printf("%ld goroutines, %ld values, %ld locks, %ld timers, %ld cancelled\n", s.spawned.load(), s.sent.load(),
+              s.locked.load(), s.armed.load(), s.cancelled.load());
   set_procs(before);
 }
 } // namespace

@@ -1,0 +1,75 @@
+// sched/stall.cpp - the watchdog: a goroutine that has held its thread for longer than GRT_DEBUG=stall=TIME is reported
+// with its stack, once for each place it was created at.
+//
+// Only its own thread can walk its stack, so sysmon sends that thread SIGURG (ignored by default, and free unless the
+// program handles it) and the handler writes the report, on the thread's alternate stack. A system call it sits in may
+// return EINTR: this is a tool for looking, not for production. What is announced by blocking() is not reported.
+#include "sched/stall.hpp"
+
+#include <atomic>
+#include <csignal>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/check.hpp"
+#include "sched/hooks.hpp"
+#include "sched/sched.hpp"
+
+namespace grt {
+namespace {
+constexpr unsigned sites_most = 256;
+std::atomic<const void*> told[sites_most]; // by creation site; when full, all further ones are told
+std::atomic<bool> armed{false};
+
+bool first_time(const G* g) noexcept {
+  const void* key = static_cast<const char*>(g->site) + g->line; // a file name's address and a line, or a code address
+  for (auto& slot : told) {
+    const void* was = nullptr;
+    if (slot.compare_exchange_strong(was, key, std::memory_order_relaxed)) return true;
+    if (was == key) return false;
+  }
+  return true;
+}
+
+void report(int, siginfo_t*, void*) {
+  M* m = me();
+  if (!m || m->g == m->g0p || m->in.load(std::memory_order_relaxed)) return; // it has come by meanwhile
+  int e = errno;
+  G* g = m->g;
+  if (first_time(g)) {
+    {
+      text_out t(2);
+      t.str("grt: stall: goroutine ").dec(g->id);
+      if (g->ext && g->ext->name[0]) t.str(" [").str(g->ext->name).str("]");
+      t.str(" has held its thread for ").dec(m->stalled_ms.load(std::memory_order_relaxed)).str(" ms");
+      if (g->line) t.str(", created at ").str(static_cast<const char*>(g->site)).str(":").dec(g->line);
+      t.str("\n");
+    }
+    write_backtrace(2);
+  }
+  errno = e;
+}
+} // namespace
+
+void stall_start() noexcept {
+  struct sigaction old, a{};
+  sigaction(SIGURG, nullptr, &old);
+  if ((old.sa_flags & SA_SIGINFO) || old.sa_handler != SIG_DFL) {
+    text_out(2).str("grt: warning: GRT_DEBUG=stall needs SIGURG, which the program handles: no reports\n");
+    return;
+  }
+  a.sa_sigaction = report;
+  a.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
+  sigaction(SIGURG, &a, nullptr);
+  armed.store(true, std::memory_order_relaxed);
+}
+
+int stall_signal() noexcept { return armed.load(std::memory_order_relaxed) ? SIGURG : 0; }
+
+void stall_tell(M* m, std::uint64_t held_ns) noexcept {
+  if (!stall_signal()) return;
+  m->stalled_ms.store(static_cast<std::uint32_t>(held_ns / 1'000'000), std::memory_order_relaxed);
+  syscall(SYS_tgkill, getpid(), m->tid, SIGURG);
+}
+
+} // namespace grt
