@@ -128,7 +128,8 @@ struct look {
     if (computes && hogs >= 8 * n_procs.load(std::memory_order_relaxed)) {
       poke(m); // at least the next one is chosen well
       warn();
-      if (used < patience_ns) return;
+      bool timer_late = due != wheel::never && now >= due + slice_ns;
+      if (used < patience_ns && !(timer_late && now - s.since >= patience_ns + slice_ns)) return;
     }
     take(i, p, tick, computes);
   }
