@@ -55,19 +55,14 @@ _Unwind_Reason_Code stop(int, _Unwind_Action actions, _Unwind_Exception_Class, _
 
 void report_begin(const G* g, const char* what) noexcept {
   text_out t(2);
-  t.str("grt: fatal: goroutine ").dec(g->id);
-  if (g->ext && g->ext->name[0]) t.str(" [").str(g->ext->name).str("]");
-  t.str(": ").str(what);
+  say_who(t.str("grt: fatal: "), g).str(": ").str(what);
 }
 
 void report_end(const G* g) noexcept {
   text_out(2).str("\n");
   write_backtrace(2);
   text_out t(2);
-  t.str("  created at ");
-  if (g->line) t.str(static_cast<const char*>(g->site)).str(":").dec(g->line).str("\n");
-  else t.hex(reinterpret_cast<std::uintptr_t>(g->site)).str("\n");
-  t.flush();
+  say_birth(t, g).flush();
   std::abort();
 }
 

@@ -102,8 +102,7 @@ void* worker_main(void* arg) {
     spin_guard hold(lock);
     for (M* m = drifting; m; m = m->drift_next) {
       G* g = m->g;
-      t.str("goroutine ").dec(g->id);
-      if (g->ext && g->ext->name[0]) t.str(" [").str(g->ext->name).str("]");
+      say_who(t, g);
       char path[64], call[16] = "?";
       std::snprintf(path, sizeof path, "/proc/self/task/%d/syscall", m->tid);
       if (int fd = open(path, O_RDONLY | O_CLOEXEC); fd >= 0) {

@@ -226,7 +226,9 @@ std::uint64_t deadline_in(std::int64_t ns, std::uint64_t& now) noexcept;
 /// After an insert, with or without the wheel's lock. Wakes the M that sleeps for timers if `when` is earlier than what
 /// it sleeps for.
 void timer_added(std::uint64_t when_ns) noexcept;
-bool timer_cancel(timer_node* n) noexcept; // synchronous: n's fire is not running on return. true: it was armed
+bool timer_cancel(timer_node* n) noexcept;    // synchronous: n's fire is not running on return. true: it was armed
+text_out& say_who(text_out& t, const G* g);   // "goroutine 7 [name]"
+text_out& say_birth(text_out& t, const G* g); // "  created at file:line\n", or a code address
 void report_begin(const G* g, const char* what) noexcept; // "grt: fatal: goroutine 7 [name]: what" (exit.cpp)
 [[noreturn]] void report_end(const G* g) noexcept;        // its stack, where it was created; aborts
 void terminated(M* m) noexcept;                           // std::terminate was called: reports if grt::exit() is why

@@ -39,9 +39,10 @@ void report(int, siginfo_t*, void*) {
   if (first_time(g)) {
     {
       text_out t(2);
-      t.str("grt: stall: goroutine ").dec(g->id);
-      if (g->ext && g->ext->name[0]) t.str(" [").str(g->ext->name).str("]");
-      t.str(" has held its thread for ").dec(m->stalled_ms.load(std::memory_order_relaxed)).str(" ms");
+      say_who(t.str("grt: stall: "), g)
+          .str(" has held its thread for ")
+          .dec(m->stalled_ms.load(std::memory_order_relaxed))
+          .str(" ms");
       if (g->line) t.str(", created at ").str(static_cast<const char*>(g->site)).str(":").dec(g->line);
       t.str("\n");
     }

@@ -90,6 +90,8 @@ void read_debug(const char* value) {
 
 const char* setting(const char* name) { return getauxval(AT_SECURE) ? nullptr : std::getenv(name); }
 
+} // namespace
+
 text_out& say_who(text_out& t, const G* g) {
   t.str("goroutine ").dec(g->id);
   if (g->ext && g->ext->name[0]) t.str(" [").str(g->ext->name).str("]");
@@ -102,6 +104,7 @@ text_out& say_birth(text_out& t, const G* g) {
   return t.str("\n");
 }
 
+namespace {
 // Who runs on the window that holds `at`.
 void describe(int fd, const char* at, bool birth) {
   stack::bounds want{}, have{};
