@@ -5,8 +5,8 @@
 //   the wheel's lock      g, period and the armed reference while it fires; timer_cancel is synchronous, so a stop sees
 //   all or nothing of it
 // fire runs on g0 inside the bracket: it allocates and frees nothing. The reference it drops may be the last one: such
-// a core goes to `dead` and is freed by the next one that is made. [REAP-1] after_func takes its goroutine's slot while
-// arming; firing passes the armed reference to it.
+// a core goes to `dead` and is freed by the next one that is made. [REAP-1] after_func with an attr takes its
+// goroutine's slot while arming, a plain one as it fires; firing passes the armed reference to it.
 #include <grt/go.hpp>
 #include <grt/time.hpp>
 
@@ -92,17 +92,23 @@ G* fire_channel(timer_node* n) {
   return woken;
 }
 
-G* fire_function(timer_node* n) {
-  auto* t = static_cast<timer_core*>(n);
-  return spawn_fire(std::exchange(t->goroutine, nullptr));
-}
-
 void call(void* closure) {
   struct holder { // also when the goroutine is left by grt::exit
     timer_core* t;
     ~holder() { timer_unref(t); }
   } h{static_cast<timer_core*>(spawn_load(closure))};
   h.t->run(h.t->function());
+}
+
+// A plain one takes its goroutine's slot only now: most are stopped before. No memory: again in a millisecond.
+G* fire_function(timer_node* n) {
+  auto* t = static_cast<timer_core*>(n);
+  void* at = std::exchange(t->goroutine, nullptr);
+  if (!at) at = spawn_begin_inside(call, reinterpret_cast<const void*>(t->run), t);
+  if (at) return spawn_fire(at);
+  std::uint64_t now = now_ns();
+  t->owner.load(std::memory_order_relaxed)->insert(t, now + 1000000, now);
+  return nullptr;
 }
 
 // Takes a value nobody has received. true: there was one.
@@ -154,10 +160,10 @@ bool timer_set(timer_core* t, std::int64_t ns, std::int64_t period) {
     t->lock.lock();
     t->lock.tsan_acquire();
     pending |= disarm(t);
-    if (t->c || t->goroutine) break;
+    if (t->c || t->goroutine || !t->with) break;
     t->lock.tsan_release();
     t->lock.unlock();
-    void* at = spawn_begin(call, reinterpret_cast<const void*>(t->run), 0, t->with ? &t->with->a : nullptr);
+    void* at = spawn_begin(call, reinterpret_cast<const void*>(t->run), 0, &t->with->a);
     spawn_store(at, t);
     san::release(reinterpret_cast<char*>(at) - closure_offset);
     t->lock.lock();

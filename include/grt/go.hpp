@@ -38,7 +38,8 @@ void* spawn_begin(void (*run)(void*), const void* site, unsigned line, const att
 void spawn_commit(void* closure) noexcept;
 void spawn_abort(void* closure) noexcept;
 G* spawn_fire(void* closure) noexcept; // by a timer: counts it as started and returns it to be made runnable
-void* spawn_begin_inside(void (*run)(void*), void* p) noexcept; // by a timer; p stored. null: no memory
+void* spawn_begin_inside(void (*run)(void*), const void* site,
+                         void* p) noexcept; // by a timer; p stored. null: no memory
 void spawn_abort_inside(void* closure) noexcept;
 
 /// Where a goroutine was started; filled in by a default argument. No program can pass one by accident, as it could a

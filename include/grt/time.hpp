@@ -113,9 +113,9 @@ template <class F> timer timer::run_after(const attr* a, std::int64_t ns, F&& f)
   return t;
 }
 
-/// Runs f in a goroutine of its own once d has passed. The memory for that goroutine is taken now; it is counted once
-/// it starts. f may run several times at once if it is reset while it runs. @throws std::system_error no memory. Go:
-/// time.AfterFunc.
+/// Runs f in a goroutine of its own once d has passed; it is counted once it starts. Its memory is taken as the timer
+/// fires (where there is none, it fires a millisecond later), with an attr at once. f may run several times at once if
+/// it is reset while it runs. @throws std::system_error no memory. Go: time.AfterFunc.
 template <class R, class P, class F> timer after_func(std::chrono::duration<R, P> d, F&& f) {
   return timer::run_after(nullptr, detail::ns_of(d), std::forward<F>(f));
 }
