@@ -42,7 +42,7 @@ def main():
                         continue
                     out = run([program, "--benchmark_format=json", "--benchmark_min_time=0.2", "--benchmark_filter=" + a.filter], cores,
                               {"GRT_PROCS": str(procs)})
-                    for b in json.loads(out)["benchmarks"]:
+                    for b in json.loads(out)["benchmarks"] if out.strip() else []: # none matches
                         into[b["name"].split("/")[0]].append(b["real_time"])
                 for name, count in [(a.filter, "200ms"), *fixed.items()]:
                     if name in fixed and not re.search(a.filter, name):

@@ -217,7 +217,7 @@ int select_run(const select_args& a, bool& ok) {
   limit to{a.timeout_ns, a.ctx};
   if (!to && r.n_order) {
     r.s.g = me() ? me()->g : self();
-    return wait_for_one(a, r, scratch, ok);
+    return wait_for_one(a, r, scratch, ok); // NOLINT: no case stands in a queue any more
   }
   r.tsan_release_all();
   r.unlock_all();
@@ -243,7 +243,7 @@ int select_run(const select_args& a, bool& ok) {
   r.limited = true;
   index = wait_for_one(a, r, scratch, ok);
   r.until.disarm(); // also when it fired: its callback may not have left its lock yet
-  return index;
+  return index;     // NOLINT: as above
 }
 
 // ---- one operation with a limit

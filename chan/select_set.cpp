@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "base/check.hpp"
+
 namespace grt {
 namespace detail {
 set_entry::~set_entry() { chan_unref(chan); }
@@ -57,6 +59,7 @@ std::size_t select_set::wait() {
   set_entry* e = fired == detail::select_default   ? dflt
                  : fired == detail::select_timeout ? timeout
                                                    : of_case_[static_cast<unsigned>(fired)];
+  GRT_CHECK(e, "a case that is there has fired");
   auto at =
       std::lower_bound(entries_.begin(), entries_.end(), e->index, [](auto& x, std::size_t i) { return x->index < i; });
   std::shared_ptr<set_entry> keep = *at; // its handler may remove it

@@ -84,7 +84,7 @@ void exit() {
   g->ext->caught = m->eh->caught;
   static_assert(sizeof(std::exception_ptr) == sizeof(void*));
   void* object;
-  std::memcpy(&object, &g->ext->exiting, sizeof object);
+  std::memcpy(&object, static_cast<void*>(&g->ext->exiting), sizeof object); // NOLINT: one pointer, says the assertion
   auto* e = static_cast<_Unwind_Exception*>(object) - 1; // Itanium C++ ABI, 2.2.1: the header ends with it
   e->exception_cleanup = swallowed;
   m->eh->uncaught++; // every handler that lets it in takes one off, every rethrow puts it back

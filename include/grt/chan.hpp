@@ -149,7 +149,7 @@ template <class T> struct receiver_ops {
   }
 };
 /// Assigns; what cannot be assigned without throwing is destroyed and made anew, for a value must not get lost.
-template <class T> void put_into(T& out, T&& v) noexcept {
+template <class T> void put_into(T& out, std::type_identity_t<T>&& v) noexcept {
   if constexpr (std::is_nothrow_move_assignable_v<T>) {
     out = std::move(v);
   } else {
@@ -157,7 +157,9 @@ template <class T> void put_into(T& out, T&& v) noexcept {
     std::construct_at(&out, std::move(v));
   }
 }
-template <class T> void put_into(std::optional<T>& out, T&& v) noexcept { out.emplace(std::move(v)); }
+template <class T> void put_into(std::optional<T>& out, std::type_identity_t<T>&& v) noexcept {
+  out.emplace(std::move(v));
+}
 
 struct sentinel {};
 template <class T> class iterator {
