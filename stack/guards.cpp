@@ -165,6 +165,7 @@ std::size_t guards_make(char* p, std::size_t stride, std::size_t n) noexcept {
   }
   if (k == guard_kind::mprotect) {
     for (; done < n && budget > 1 && mprotect(p + done * stride, guard_bytes, PROT_NONE) == 0; done++) budget -= 2;
+    if (done < n) next_kind(k); // canary, for all that follow
   }
   if (done < n) warn_canary(); // forced
   return done;
