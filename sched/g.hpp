@@ -100,7 +100,6 @@ inline std::uint64_t wait_word(std::uint64_t before, const void* object) noexcep
   return (before & ok) | ((before + one) & count) | (reinterpret_cast<std::uintptr_t>(object) & (one - 1));
 }
 inline const void* object_of(std::uint64_t wait) noexcept { return reinterpret_cast<void*>(wait << 16 >> 16); }
-inline std::uint64_t without_ok(std::uint64_t wait) noexcept { return wait << 8 >> 8; }
 
 /// A moment in 31 bits, for people: cycles in units of 4 to 16 ms on x86-64 (TSC of 4 to 1 GHz), 1 to 44 ms on AArch64
 /// (1 GHz to 24 MHz). It comes round after 26 days at the least. Stands above G::flags' bit 0.

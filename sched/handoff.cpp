@@ -4,11 +4,12 @@
 // (sysmon.cpp decides) is given to another M; the goroutine runs on under the kernel's scheduler, *adrift*, and queues
 // for a P at its next call into the runtime.
 //
-//  an M is     holds a P   M::lost        M::in   leaves by
-//  at work     yes         not gone       0 or 1  hand_off -> adrift; its goroutine goes and there is no other ->
-//  idle.cpp adrift      no          gone           0       the goroutine parks, or requeues itself (reacquire): back on
-//  g0 -> resting resting     no          free           1       hand_off gives it a P -> at work; nobody did for long:
-//  the thread ends (a keeper, pin.cpp, does not rest but waits for its lender)
+//  an M is  holds a P  M::lost   M::in   leaves by
+//  at work  yes        not gone  0 or 1  hand_off -> adrift; nothing left to do -> idle.cpp
+//  adrift   no         gone      0       its goroutine parks or requeues itself (reacquire), back on g0 -> resting
+//  resting  no         free      1       hand_off gives it a P -> at work; nobody did for long: its thread ends
+//
+// A keeper (pin.cpp) does not rest, it waits for its lender.
 //
 // hand_off, by sysmon: under steal_pair lost -> take; membarrier; look at `in` [BRK-1]. 1: the owner is in its bracket,
 // it comes by after all: back to what it was. 0: it is outside and waits in enter_slow while `take` stands, so the P
@@ -21,7 +22,7 @@
 //
 // Too many hogs must not starve those that hold Ps: a thread adrift whose clock advances becomes SCHED_IDLE. That is
 // one-way without privilege, so such a thread ends once its goroutine has left it. It inverts priorities where a hog
-// holds a lock that others want (malloc's); docs/scheduling.md says so.
+// holds a lock that others want (malloc's); docs/scheduler.md says so.
 // Rejected: preempting by signal (unsafe at most instructions); more Ps than procs while somebody hogs.
 #include "sched/handoff.hpp"
 

@@ -10,7 +10,7 @@
 //   - Once a second: the scavenger's pass, and whether affinity or quota have changed.
 //   - Somebody in a `ready` queue, in the global queue or behind a timer has waited 10 ms though the P's tick moves:
 //   poke.
-// It looks every 4 ms while all Ps are at work, every 10 ms while one is idle, and after a second of that not at all:
+// It looks every 4 ms while all Ps are at work, every 10 ms while one is idle, and after 50 ms of that not at all:
 // an idle M steals and fires timers, so nothing can be stuck. The last M to leave the idle list rouses it. Rejected:
 // waking on every idle-to-busy change (a futex wake of 18 us for each request of a quiet server).
 #include <grt/runtime.hpp>
