@@ -156,6 +156,7 @@ void give(P* vp, M* to) noexcept {
 
 struct requeue : commit_record {
   G* g;
+  bool last;
 };
 } // namespace
 
@@ -177,7 +178,7 @@ std::uint64_t thread_cpu_ns(int tid) noexcept {
 
 unsigned adrift() noexcept { return n_adrift.load(std::memory_order_relaxed); }
 
-bool hand_off(P* vp, std::uint32_t tick, bool computes) noexcept {
+bool hand_off(P* vp, std::uint32_t tick, bool computes, std::uint64_t starts_at) noexcept {
   M* m = vp->m.load(std::memory_order_acquire); // [LEND-2]
   M* to = m->keeper ? nullptr : any_resting();
   if (!to && !m->keeper) return false;
@@ -192,6 +193,7 @@ bool hand_off(P* vp, std::uint32_t tick, bool computes) noexcept {
       if (m->keeper) to = m->lender; // it waits for just this
       drift_begins(m, computes, was == lost_state::announced);
       turn(vp);
+      vp->starts_at = starts_at;
       give(vp, to);
     }
     protocol::let_go<hardware>(m, mine, mine ? lost_state::gone : was);
@@ -233,7 +235,11 @@ M* reacquire(M* m) noexcept {
   G* g = m->g;
   requeue r;
   r.g = g;
-  r.fn = [](commit_record* c) { inject(static_cast<requeue*>(c)->g); };
+  r.last = m->computes; // stale: its place in the queue
+  r.fn = [](commit_record* c) {
+    auto* q = static_cast<requeue*>(c);
+    q->last ? inject_last(q->g) : inject(q->g);
+  };
   san::release(g);
   record(m, trace::kind::yield, g->id);
   bool fp = hooks.load(std::memory_order_relaxed) & hook_fp;

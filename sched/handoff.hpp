@@ -12,8 +12,8 @@ void give_turn(M* m) noexcept;
 void await_turn(M* m) noexcept;
 
 /// Sysmon. Takes vp from the M it sits on, if that is outside its bracket and still at `tick`, and gives it to another.
-/// `computes`: its thread is on a core or wants one.
-[[nodiscard]] bool hand_off(P* vp, std::uint32_t tick, bool computes) noexcept;
+/// `computes`: its thread is on a core or wants one. From then to `starts_at` vp starts no goroutine (idle.cpp).
+[[nodiscard]] bool hand_off(P* vp, std::uint32_t tick, bool computes, std::uint64_t starts_at) noexcept;
 /// g0, without a P: waits for one. false: nobody had one for long, and this thread is to end.
 [[nodiscard]] bool rest(M* m) noexcept;
 /// Keeper's g0: the goroutine that ran on without a P has left it.
@@ -22,6 +22,8 @@ void drift_ends(M* m) noexcept;
 unsigned adrift() noexcept;
 /// Sysmon: those adrift whose thread computes go to SCHED_IDLE. Returns how many there are.
 unsigned push_hogs_back() noexcept;
+/// At the last look, more computed without a P than there may be (sysmon.cpp).
+extern std::atomic<bool> too_many_hogs;
 /// Sysmon, under GRT_DEBUG=stall: those adrift for stall_ns less what they held their P before.
 void tell_stalls(std::uint64_t before_ns) noexcept;
 std::uint64_t thread_cpu_ns(int tid) noexcept;

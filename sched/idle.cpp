@@ -170,6 +170,36 @@ static void retire(M* m) noexcept {
   m->asleep.store(awake, std::memory_order_relaxed);
 }
 
+// Too many compute without a P, and this one's last goroutine became one of them early, for somebody who was woken.
+static bool may_start(P* p) noexcept {
+  if (GRT_LIKELY(!p->starts_at)) return true;
+  if (too_many_hogs.load(std::memory_order_relaxed) && now_ns() < p->starts_at && !somebody_idles()) return false;
+  p->starts_at = 0;
+  return true;
+}
+
+// The next that has run before. Everything goes through g0 meanwhile, so pick() need not know. With nothing to do it
+// looks again before long, in no list: those that run out there have the cores.
+static G* pick_woken(M* m) noexcept {
+  P* p = m->p;
+  constexpr std::uint64_t nap_ns = 2'000'000;
+  G* g = std::exchange(p->next, nullptr);
+  if (!g && p->ready.size()) g = p->ready.pop_front();
+  if (!g) g = global_pop(m, false);
+  if (g && !g->sp) { // a thief's
+    if (!p->fresh.push(g)) inject_inside(g);
+    g = nullptr;
+  } else if (!g) {
+    std::uint64_t now = now_ns(), until = std::min({timers_next(), p->starts_at, now + nap_ns});
+    std::atomic<std::uint32_t> nobody{0};
+    if (until > now) futex_wait(&nobody, 0, static_cast<std::int64_t>(until - now));
+  }
+  p->tick = (p->tick + 1) | 63;
+  p->tick0 = p->tick;
+  p->cycles0 = arch::cycles();
+  return g;
+}
+
 G* search(M* m) noexcept {
   P* p = m->p;
   for (;;) {
@@ -181,6 +211,10 @@ G* search(M* m) noexcept {
     if (GRT_UNLIKELY(stack::guards() == stack::guard_kind::canary) &&
         !(hooks.load(std::memory_order_relaxed) & hook_canary))
       hooks.fetch_or(hook_canary, std::memory_order_relaxed); // since a window ago
+    if (GRT_UNLIKELY(!may_start(p))) {
+      if (G* g = pick_woken(m)) return g;
+      continue;
+    }
     bool global_first =
         (p->tick & 63) == 0 && !(fired && p->next && (p->tick & 64)); // timers go first every other time
     G* g = global_first ? global_pop(m) : nullptr;

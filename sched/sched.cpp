@@ -157,16 +157,24 @@ void ready_tail(G* g) noexcept {
   leave(m);
 }
 
-static void append(G* g) noexcept { // injected.lock held
+static void append(global_queue::list& l, G* g) noexcept { // injected.lock held
   g->link = nullptr;
-  *injected.tail = g;
-  injected.tail = &g->link;
+  *l.tail = g;
+  l.tail = &g->link;
   injected.n.fetch_add(1, std::memory_order_relaxed);
 }
 
 void inject_inside(G* g) noexcept {
   spin_guard hold(injected.lock);
-  append(g);
+  append(g->sp ? injected.woken : injected.to_start, g);
+}
+
+void inject_last(G* g) noexcept {
+  {
+    spin_guard hold(injected.lock);
+    append(injected.to_start, g);
+  }
+  notify();
 }
 
 void inject(G* g) noexcept {
@@ -176,33 +184,45 @@ void inject(G* g) noexcept {
 
 // Under GRT_DEBUG=migrate: the first that ran elsewhere last time. If the front is none, others get 10 ms to come and
 // take it; they may all be busy.
-static G** first_to_move(M* m) noexcept {
+static G** first_to_move(M* m, G** front) noexcept {
   auto moves = [m](G* g) { return !g->sp || g->pinned || g->last != static_cast<std::uint8_t>(m->id); };
-  G** at = &injected.head;
-  if (moves(*at) || n_procs.load(std::memory_order_relaxed) < 2) return m->refused = 0, at;
+  if (moves(*front) || n_procs.load(std::memory_order_relaxed) < 2) return m->refused = 0, front;
   std::uint64_t now = arch::cycles(), patience = 10000 * cycles_per_us.load(std::memory_order_relaxed);
   if (!m->refused) m->refused = now;
-  if (now - m->refused > patience) return m->refused = 0, at;
+  if (now - m->refused > patience) return m->refused = 0, front;
+  G** at = front;
   for (int i = 0; *at && i < 64; at = &(*at)->link, i++)
     if (moves(*at)) return at;
   return nullptr;
 }
 
-G* global_pop(M* m) noexcept {
+// injected.lock held.
+static G* pop_from(M* m, global_queue::list& l) noexcept {
+  if (!l.head) return nullptr;
+  G** at = GRT_UNLIKELY(migrating()) ? first_to_move(m, &l.head) : &l.head;
+  if (!at) return nullptr;
+  G* g = *at;
+  *at = g->link;
+  if (!*at) l.tail = at;
+  injected.n.fetch_sub(1, std::memory_order_relaxed);
+  return g;
+}
+
+G* global_pop(M* m, bool may_start) noexcept {
   if (!injected.n.load(std::memory_order_relaxed)) return nullptr;
+  bool refused;
   {
     spin_guard hold(injected.lock);
-    G** at = migrating() && injected.head ? first_to_move(m) : &injected.head;
-    if (G* g = at ? *at : nullptr) {
-      *at = g->link;
-      if (!*at) injected.tail = at;
-      injected.n.fetch_sub(1, std::memory_order_relaxed);
-      return g;
-    }
-    if (at) return nullptr;
+    bool start = may_start && (injected.start_next ^= 1);
+    G* g = pop_from(m, start ? injected.to_start : injected.woken);
+    if (!g && may_start) g = pop_from(m, start ? injected.woken : injected.to_start);
+    if (g) return g;
+    refused = migrating() && (injected.woken.head || (may_start && injected.to_start.head));
   }
-  notify(); // the others may be asleep
-  sched_yield();
+  if (refused) { // the others may be asleep
+    notify();
+    sched_yield();
+  }
   return nullptr;
 }
 
@@ -212,7 +232,7 @@ static void yield_migrating(M* m, G* s) noexcept {
   fp_leave(s);
   m->p->tick++;
   injected.lock.lock();
-  append(s);
+  append(injected.woken, s);
   switch_to(m, s, m->g0p, release_of(&injected.lock));
   fp_arrive(s);
 }

@@ -14,7 +14,9 @@
 // Order of picking: `next` (just readied; a chain of 128 at most) - newest of `fresh`, one pop in 16 from `ready`
 // instead and one in 1,024 the oldest fresh - `ready` in FIFO order; every 64 ticks g0 looks at the global queue,
 // timers and retirement first. Bound: a goroutine at position k of `ready` runs after at most 16 * 128 * (k + 1)
-// switches of its P, whatever is spawned meanwhile.
+// switches of its P, whatever is spawned meanwhile. The global queue is two: those that were woken and those that
+// are to start (or came back from a long computation); they take turns. While too many compute without a P
+// (sysmon.cpp), a P may start none for some time: then every pick is g0's.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -37,7 +39,8 @@ struct alignas(128) P {
   G* next = nullptr;
   std::uint32_t tick = 0, burst = 0, chain = 0, random = 0;
   ring fresh, ready;
-  std::uint64_t cycles0 = 0; // when tick0 was: its last round through g0; thieves peek at these three
+  std::uint64_t starts_at = 0; // CLOCK_MONOTONIC ns: while too many are adrift, it starts no goroutine before
+  std::uint64_t cycles0 = 0;   // when tick0 was: its last round through g0; thieves peek at these three
   std::uint32_t tick0 = 0, average = 0, empty = 0;
   alignas(128) G* free = nullptr;
   std::uint32_t n_free = 0, free_most = 0, carve = 16;
@@ -111,8 +114,11 @@ extern std::atomic<bool> exiting;                          // exit has begun
 struct alignas(128) global_queue {
   spin_lock lock;
   std::atomic<std::uint32_t> n{0}; // stale 0: seen at the next look. stale 1: one empty look
-  G* head = nullptr;
-  G** tail = &head;
+  struct list {
+    G* head = nullptr;
+    G** tail = &head;
+  } woken, to_start;
+  bool start_next = false;
 };
 extern global_queue injected;
 
@@ -143,6 +149,7 @@ GRT_INLINE void notify() noexcept {
 }
 void inject(G* g) noexcept;        // any thread, not under a park lock
 void inject_inside(G* g) noexcept; // the same for a ring that could not grow
+void inject_last(G* g) noexcept;   // it has computed for long: stands with those that are to start
 
 GRT_INLINE std::uint32_t surplus(P* p) noexcept { return p->fresh.size() + p->ready.size(); }
 GRT_INLINE void push_ready(P* p, G* g) noexcept {
@@ -253,7 +260,7 @@ void turn_out(M* m) noexcept; // any thread: m never gets into its bracket again
 bool stealable(M* m, P* p) noexcept;
 void deny(M* m) noexcept;
 extern spin_lock steal_pair; // nobody but the owner leaves `free` or `announced` without it
-G* global_pop(M* m) noexcept;
+G* global_pop(M* m, bool may_start = true) noexcept;
 extern std::atomic<std::uint64_t> cycles_per_us;
 extern std::uint64_t origin_ns, origin_cycles; // one moment on both clocks, at the start; immutable
 

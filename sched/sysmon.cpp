@@ -3,8 +3,10 @@
 // It needs no P and takes part in nothing; it looks, and where it does not like what it sees it acts through two
 // protocols that others own: hand_off (handoff.cpp) and lost = poke (steal.cpp).
 //   - A P stands at the same tick for 10 ms while something could run or is due, and no M is idle that would steal it:
-//     hand it off. If its thread computes and 8 * procs such threads are adrift already, only after 60 ms of
-//     computing: crowds of goroutines that compute for less do not become crowds of threads.
+//     hand it off. If its thread computes and 8 * procs such threads are adrift already, only after 60 ms of computing,
+//     more the more there are: crowds of goroutines that compute for less do not become crowds of threads. A woken
+//     goroutine or a timer does not wait for so long: the P goes at once, but in return it starts no goroutine until
+//     the 60 ms are over (idle.cpp), and that once in this time. So either way a P adds one thread in 60 ms.
 //   - A P is announced (blocking()) and was so at the last look, or somebody found work and nobody to do it: hand it
 //   off.
 //   - Once a second: the scavenger's pass, and whether affinity or quota have changed.
@@ -33,7 +35,7 @@
 namespace grt {
 namespace {
 constexpr std::uint64_t ms = 1'000'000, slice_ns = 10 * ms, busy_nap = 4 * ms, quiet_nap = 10 * ms, quiet_looks = 5;
-constexpr std::uint64_t patience_ns = 60 * ms; // with one hog too many
+constexpr std::uint64_t patience_ns = 60 * ms; // with a hog too many; in proportion
 constexpr std::uint64_t pass_ns = 1000 * ms, again_ns = 20 * ms;
 
 struct sighting {
@@ -44,8 +46,9 @@ struct sighting {
   bool told;
 };
 sighting seen[procs_max];
+std::uint64_t next_early[procs_max]; // when its P may go early again
 std::atomic<std::uint32_t> calls{0};
-G* global_head;
+G *global_head, *global_start_head;
 std::uint64_t global_since;
 
 template <class T> T peek(const T& x) noexcept { return *const_cast<const volatile T*>(&x); }
@@ -75,19 +78,22 @@ void poke(M* m) noexcept {
 struct look {
   std::uint64_t now = now_ns(), due = timers_next();
   unsigned made = n_made.load(std::memory_order_acquire), hogs = adrift() ? push_hogs_back() : 0; // [PROCS-1]
+  unsigned limit = 8 * n_procs.load(std::memory_order_relaxed);
   bool idle = somebody_idles(), called, work, hungry = false;
+  bool urgent = due <= now || peek(injected.woken.head); // it would not be waited for with patience
 
   explicit look(bool called) noexcept : called(called), work(injected.n.load(std::memory_order_relaxed) || due <= now) {
     for (unsigned i = 0; i < made && !work; i++) {
       P* p = all_p[i].load(std::memory_order_relaxed);
       work = peek(p->next) || peek(p->fresh.tail) != peek(p->fresh.head) || peek(p->ready.tail) != peek(p->ready.head);
     }
-    G* head = peek(injected.head);
-    if (head != global_head || !head) {
-      global_head = head;
+    G *head = peek(injected.woken.head), *start = peek(injected.to_start.head);
+    if (std::exchange(global_head, head) != head || std::exchange(global_start_head, start) != start ||
+        !(head || start))
       global_since = now;
-    }
-    hungry = (head && now - global_since >= slice_ns) || (due != wheel::never && now >= due && now - due >= slice_ns);
+    too_many_hogs.store(hogs >= limit, std::memory_order_relaxed);
+    hungry = ((head || start) && now - global_since >= slice_ns) ||
+             (due != wheel::never && now >= due && now - due >= slice_ns);
     for (unsigned i = 0; i < made; i++) look_at(i);
     if (GRT_UNLIKELY(stall_ns)) tell_stalls(slice_ns);
   }
@@ -125,17 +131,23 @@ struct look {
     // A thread that had no core for its slice is not to blame; but those behind it shall not wait for ever.
     std::uint64_t used = computes ? thread_cpu_ns(m->tid) - s.cpu_ns : 0;
     if (computes && now - s.since < 10 * slice_ns && used < slice_ns / 4) return;
-    if (computes && hogs >= 8 * n_procs.load(std::memory_order_relaxed)) {
+    std::uint64_t starts_at = 0;
+    if (computes && hogs >= limit) {
       poke(m); // at least the next one is chosen well
       warn();
-      bool timer_late = due != wheel::never && now >= due + slice_ns;
-      if (used < patience_ns && !(timer_late && now - s.since >= patience_ns + slice_ns)) return;
+      std::uint64_t patience = patience_ns * hogs / limit;
+      if (used < patience) {
+        bool here = peek(p->next) || head != peek(p->ready.tail);
+        if (!(urgent || here) || now < next_early[i]) return;
+        starts_at = next_early[i] = s.since + patience;
+        if (!here) urgent = false; // one P is enough for it
+      }
     }
-    take(i, p, tick, computes);
+    take(i, p, tick, computes, starts_at);
   }
 
-  void take(unsigned i, P* p, std::uint32_t tick, bool computes) noexcept {
-    if (!hand_off(p, tick, computes)) return;
+  void take(unsigned i, P* p, std::uint32_t tick, bool computes, std::uint64_t starts_at = 0) noexcept {
+    if (!hand_off(p, tick, computes, starts_at)) return;
     hogs += computes;
     seen[i] = {};
   }
@@ -148,7 +160,7 @@ struct look {
         .str("grt: warning: ")
         .dec(hogs)
         .str(" goroutines have each computed for over 10 ms without a scheduling point; further ones keep their "
-             "processors for 60 ms. Call grt::yield() in long loops.\n");
+             "processors for 60 ms unless somebody waits. Call grt::yield() in long loops.\n");
   }
 };
 
@@ -195,6 +207,8 @@ void* sysmon_main(void*) {
   }
 }
 } // namespace
+
+std::atomic<bool> too_many_hogs{false};
 
 int sysmon_start() noexcept { return thread_start(sysmon_main, nullptr); }
 

@@ -175,33 +175,44 @@ TEST_F(Handoff, Blocking_NestsThrowsReturnsReferences) {
   EXPECT_EQ(x, 1 + scaled(20000));
 }
 
-// Prints the longest that a 5 ms ticker was late beside `hogs` endless loops. The machine's mood is in it.
-void ticker_beside(int hogs) {
-  std::atomic<bool> stop{false};
+// Prints the longest that a 5 ms ticker was late beside `neighbours`. The machine's mood is in it.
+template <class F> void ticker_beside(const char* whom, F neighbours) {
   std::chrono::nanoseconds worst{0};
   grt::wait_group w;
+  std::atomic<bool> stop{false};
   grt::run([&] {
     grt::ticker t(5ms);
     auto before = *t.c().recv();
-    for (int i = 0; i < hogs; i++)
-      w.go([&] {
-        while (!stop.load(std::memory_order_relaxed)) {
-        }
-      });
+    neighbours(w, stop);
     for (int i = 0; i < 100; i++) {
       auto now = (t.c().recv(), std::chrono::steady_clock::now());
       worst = std::max<std::chrono::nanoseconds>(worst, now - before - 5ms);
       before = now;
     }
-    std::printf("%d hogs: a 5 ms ticker was at most %.1f ms late, %llu threads\n", hogs,
+    std::printf("%s: a 5 ms ticker was at most %.1f ms late, %llu threads\n", whom,
                 static_cast<double>(worst.count()) / 1e6,
                 static_cast<unsigned long long>(grt::debug::read_metrics().threads));
     stop = true;
   });
   w.wait();
 }
-TEST_F(Handoff, TickerBeside64Hogs) { ticker_beside(64); }
-TEST_F(Handoff, TickerBeside1000Hogs) { ticker_beside(scaled(1000)); }
+auto hogs(int n) {
+  return [n](grt::wait_group& w, std::atomic<bool>& stop) {
+    for (int i = 0; i < n; i++)
+      w.go([&] {
+        while (!stop.load(std::memory_order_relaxed)) {
+        }
+      });
+  };
+}
+TEST_F(Handoff, TickerBeside64Hogs) { ticker_beside("64 hogs", hogs(64)); }
+TEST_F(Handoff, TickerBeside1000Hogs) { ticker_beside("1000 hogs", hogs(scaled(1000))); }
+TEST_F(Handoff, TickerBesideLoopAndBlockingCalls) {
+  ticker_beside("a loop and four blocking calls", [](grt::wait_group& w, std::atomic<bool>& stop) {
+    hogs(1)(w, stop);
+    for (int i = 0; i < 4; i++) w.go([] { kernel_sleep(300ms); }); // unannounced
+  });
+}
 
 // More hogs than may be adrift: the rest keep their processors in turn, and threads stay few.
 TEST_F(Handoff, ManyHogs_ThreadsAreBounded) {
