@@ -151,8 +151,8 @@ __attribute__((no_sanitize("thread"))) void far_side(commit_record* c) { static_
 [[gnu::noinline]] int wait_for_one(const select_args& a, selecting& r, unsigned* order, bool& ok) {
   G* g = r.s.g;
   for (unsigned i = 0; i < a.n; i++) order[i] = i;
-  for (unsigned i = a.n; i > 1; i--)
-    std::swap(order[i - 1], order[random_below(i)]); // the same channel may stand in several cases
+  if (r.n_order < a.n) // the same channel may stand in several cases
+    for (unsigned i = a.n; i > 1; i--) std::swap(order[i - 1], order[random_below(i)]);
   for (unsigned i = 0; i < a.n; i++) {
     select_case& k = *a.cases[order[i]];
     k.queued = k.c != nullptr;

@@ -27,6 +27,7 @@ struct returner { // gives the slot back when the thread ends; a later use makes
       *at = g->ext->next_foreign;
     }
     delete drop_ext(g);
+    san::release(g); // as where a goroutine ends
     g_free_anywhere(g);
   }
 };
@@ -44,6 +45,7 @@ G* foreign_self() {
     delete ext;
     throw std::system_error(ENOMEM, std::generic_category(), "grt: no memory for a waiting thread");
   }
+  san::acquire(g);
   g->ext = ext;
   ext->tid = static_cast<int>(syscall(SYS_gettid));
   g->id = 0;

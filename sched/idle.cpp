@@ -80,6 +80,9 @@ bool watch(M* m) noexcept {
 void sleep(M* m) noexcept {
   record(m, trace::kind::sleep, 0);
   stack::give_back(m->p->stacks);
+  g_give_back(m->p);
+  m->p->fresh.trim();
+  m->p->ready.trim();
   idle.line_up(m);
   if (anything(m) && idle.withdraw(m)) return has_left();
   for (std::uint64_t poll_us = poll_us_min; !idle.woken(m);) {

@@ -6,19 +6,38 @@
 namespace grt {
 
 GRT_NOINLINE bool ring::grow() noexcept {
-  std::uint32_t n = slots ? (mask + 1) * 2 : 512; // one page
-  void* mem = mmap(nullptr, n * sizeof(G*), /* NOLINT(bugprone-sizeof-expression) */ PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (mem == MAP_FAILED) return false;
-  G** bigger = static_cast<G**>(mem);
-  std::uint32_t have = size();
+  G** bigger = spare;
+  std::uint32_t n = spare_n, have = size();
+  if (!bigger) {
+    n = slots ? (mask + 1) * 2 : least;
+    void* mem = mmap(nullptr, n * sizeof(G*), /* NOLINT(bugprone-sizeof-expression) */ PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (mem == MAP_FAILED) return false;
+    bigger = static_cast<G**>(mem);
+    if (!first) first = bigger;
+  }
   for (std::uint32_t i = 0; i < have; i++)
     bigger[i] = slots[(head + i) & mask]; // NOLINT(clang-analyzer-core.NullDereference): none without slots
-  slots = bigger;                         // the old array stays: a thief may be looking
+  if (slots != first) drop_pages();       // the old array stays: a thief may be looking
+  slots = bigger;
+  spare = nullptr;
   mask = n - 1;
   head = 0;
   tail = have;
   return true;
+}
+
+GRT_NOINLINE void ring::shrink() noexcept {
+  drop_pages();
+  spare = slots;
+  spare_n = mask + 1;
+  slots = first;
+  mask = least - 1;
+  head = tail = 0;
+}
+
+void ring::drop_pages() noexcept {
+  if (slots) madvise(slots, (mask + std::size_t{1}) * sizeof(G*), MADV_DONTNEED); // NOLINT(bugprone-sizeof-expression)
 }
 
 } // namespace grt

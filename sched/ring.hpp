@@ -2,7 +2,7 @@
 //
 // No locked instruction anywhere. A thief that merely looks may read `slots`, `head` and `tail` at any moment and get
 // nonsense; it acts on it only through the protocol of sched/steal.cpp. So an outgrown array is never unmapped while
-// the process lives: all of them together are no larger than the last one. Rejected: an intrusive list (two dependent
+// the process lives, it only loses its pages. Rejected: an intrusive list (two dependent
 // misses per pop with 100,000 goroutines; nothing to prefetch from).
 #pragma once
 #include <cstdint>
@@ -27,10 +27,19 @@ struct ring {
   }
   G* pop_front() noexcept { return slots[head++ & mask]; }
   G* pop_back() noexcept { return slots[--tail & mask]; }
+  /// The owner, about to sleep: what a crowd once needed goes back.
+  void trim() noexcept {
+    if (GRT_UNLIKELY(mask >= large && tail == head)) shrink();
+  }
   G* at(std::uint32_t i) const noexcept { return slots[(head + i) & mask]; }
 
 private:
+  static constexpr std::uint32_t least = 512, large = 16384; // one page; 128 KB
+  G **first = nullptr, **spare = nullptr; // the smallest array; a large one that trim() has put by, without pages
+  std::uint32_t spare_n = 0;
   bool grow() noexcept;
+  void shrink() noexcept;
+  void drop_pages() noexcept;
 };
 
 } // namespace grt

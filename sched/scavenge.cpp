@@ -2,7 +2,8 @@
 //
 // A pass: (1) processors are told to put by fewer windows; the pool's windows that nobody has needed since the last
 // pass lose their pages (stack/reclaim.cpp); (2) one look at the arenas finds the windows that are deep; (3) of the
-// goroutines parked on those, 64 at a time are held, the pages below each one's frame dropped, and let go.
+// goroutines parked on those, 64 at a time are held, the pages below each one's frame dropped, and let go; (4) of the
+// free Gs that nobody has needed since the last pass, full pages are dropped (slab.cpp).
 //
 // To hold a goroutine is to keep everybody from switching to it. The waker pays nothing: it makes the goroutine
 // runnable as ever. Whoever picks it tests G::held in the word in which it tests `pinned` anyway, and leaves both to
@@ -46,9 +47,10 @@ constexpr unsigned batch = 64, many_windows = 10'000, passes_skipped_most = 7;
 
 // One pass; of the one who holds `at_work`.
 spin_lock at_work;
-enum class stage { idle, free_windows, deep_windows, parked } now_at = stage::idle;
+enum class stage { idle, free_windows, deep_windows, parked, slots } now_at = stage::idle;
 G* cursor;
-std::uint64_t dropped;        // windows, in this pass
+bool unsparing;               // this pass
+std::uint64_t dropped;        // windows and pages of Gs, in this pass
 unsigned skip = 0, quiet = 0; // calls to let pass; after passes that found nothing
 
 wait_reason reason_of(const G* g) noexcept {
@@ -106,6 +108,7 @@ void end_work() noexcept {
 void begin(bool all) noexcept {
   stack::reclaim_begin(all);
   dropped = 0;
+  unsparing = all;
   now_at = stage::free_windows;
 }
 
@@ -123,6 +126,10 @@ bool step() noexcept {
     return true;
   case stage::parked:
     if (shrink_some()) return true;
+    now_at = slab_sort_begin(unsparing) ? stage::slots : stage::idle;
+    return now_at == stage::slots;
+  case stage::slots:
+    if (slab_sort(dropped)) return true;
     [[fallthrough]];
   case stage::idle: now_at = stage::idle; return false;
   }

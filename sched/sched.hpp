@@ -223,7 +223,8 @@ void yield_here(M* m) noexcept;
 /// Inside. null: no memory.
 G* g_alloc(P* p) noexcept;
 void g_free(P* p, G* g) noexcept;
-G* g_alloc_anywhere() noexcept; // outside, any thread
+void g_give_back(P* p) noexcept; // inside, before it sleeps: what is too much for one that does nothing
+G* g_alloc_anywhere() noexcept;  // outside, any thread
 void g_free_anywhere(G* g) noexcept;
 P* timer_home() noexcept;        // whose wheel a new timer of this thread goes to
 std::uint64_t now_ns() noexcept; // CLOCK_MONOTONIC

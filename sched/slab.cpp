@@ -1,9 +1,17 @@
 // sched/slab.cpp - where Gs come from: one contiguous reserved arena, opened 2 MB at a time, slots reused for ever.
+//
+// Slots are never unmapped, but pages that hold free ones alone go back to the kernel and read as zeros: free slots,
+// still. The scavenger takes the chains that nobody has needed for a pass, counts what of each page is in them, puts
+// the rest back and drops the full pages. They are carved again before new ones are, and keep their window
+// credits. Whoever finds no slot meanwhile waits until the rest is back.
 #include "sched/slab.hpp"
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
+#include <sched.h>
 #include <sys/mman.h>
+#include <utility>
 
 #include "sched/sched.hpp"
 
@@ -14,8 +22,41 @@ std::uint32_t spill_n = 1024; // in step with stack::batch_most(): a free G hold
 spin_lock lock;
 char *base, *limit;
 std::atomic<char*> opened{nullptr}, carved{nullptr};
-G* pool;  // chains of spill_n, linked by w.next
-G* loose; // one chain of any length: what threads without a P gave back or broke off the pool
+G* pool;                           // chains of spill_n, linked by w.next
+std::size_t pool_n, pool_unneeded; // of them now; at the least since the last pass
+G* loose;                          // one chain of any length: what threads without a P gave back or broke off the pool
+
+constexpr std::size_t page_bytes = 4096, per_page = page_bytes / sizeof(G), worth_it = 4;
+constexpr std::uint8_t empty = 255;
+// One for each page: `empty` (under lock), or how many of its slots the sorter has counted (its own).
+std::uint8_t* pages;
+std::size_t empty_n, empty_from; // under lock: such pages; none stands before
+struct {
+  std::atomic<bool> on{false};
+  enum { counting, keeping, dropping } stage;
+  G *taken, *next_chain, *at; // all of them; the chain after this; the next slot
+  G* kept;
+  std::uint32_t kept_n;
+  std::size_t page;
+} sorter;
+
+std::size_t page_of(const void* at) noexcept {
+  return static_cast<std::size_t>(static_cast<const char*>(at) - base) / page_bytes;
+}
+
+// Under lock.
+void pool_push(G* head) noexcept {
+  head->w.next = reinterpret_cast<detail::waiter*>(pool);
+  pool = head;
+  pool_n++;
+}
+G* pool_pop() noexcept {
+  G* head = pool;
+  if (!head) return nullptr;
+  pool = reinterpret_cast<G*>(head->w.next);
+  pool_unneeded = std::min(pool_unneeded, --pool_n);
+  return head;
+}
 
 bool open_more() noexcept {
   char* at = opened.load(std::memory_order_relaxed);
@@ -28,6 +69,14 @@ bool open_more() noexcept {
 
 // Under lock. Up to n fresh slots, each with a window credit; returns how many.
 std::size_t carve(std::size_t n, char*& first) noexcept {
+  if (empty_n) {
+    while (pages[empty_from] != empty) empty_from++;
+    first = base + empty_from * page_bytes;
+    std::size_t got = 0;
+    for (; got < std::max<std::size_t>(n / per_page, 1) && empty_n && pages[empty_from] == empty; got++, empty_n--)
+      pages[empty_from++] = 0;
+    return got * per_page;
+  }
   if (carved.load(std::memory_order_relaxed) == opened.load(std::memory_order_relaxed) && !open_more()) return 0;
   first = carved.load(std::memory_order_relaxed);
   n = std::min(n, static_cast<std::size_t>(opened.load(std::memory_order_relaxed) - first) / sizeof(G));
@@ -46,6 +95,9 @@ bool slab_start() noexcept {
   spill_n = 8 * stack::batch_most();
   base = reinterpret_cast<char*>((reinterpret_cast<std::uintptr_t>(p) + slab_bytes - 1) & ~(slab_bytes - 1));
   limit = static_cast<char*>(p) + n;
+  pages = static_cast<std::uint8_t*>(
+      san::map_quietly(static_cast<std::size_t>(limit - base) / page_bytes + 1, PROT_READ | PROT_WRITE, MAP_NORESERVE));
+  if (pages == MAP_FAILED) return false;
   opened.store(base, std::memory_order_relaxed);
   carved.store(base, std::memory_order_relaxed);
   return true;
@@ -57,11 +109,17 @@ G* slab_end() noexcept {
   return reinterpret_cast<G*>(std::min(opened.load(std::memory_order_acquire), carved.load(std::memory_order_relaxed)));
 }
 
-static GRT_NOINLINE G* alloc_slow(P* p) noexcept {
+// None was found. true: some may be now.
+static bool sorted() noexcept {
+  if (GRT_LIKELY(!sorter.on.load(std::memory_order_relaxed))) return false;
+  while (sorter.on.load(std::memory_order_relaxed)) sched_yield();
+  return true;
+}
+
+static G* alloc_from_all(P* p) noexcept {
   if (p->slab == p->slab_end) {
     spin_guard hold(lock);
-    if (G* g = pool) {
-      pool = reinterpret_cast<G*>(g->w.next);
+    if (G* g = pool_pop()) {
       p->free = g->link;
       p->n_free = spill_n - 1;
       return g;
@@ -77,6 +135,13 @@ static GRT_NOINLINE G* alloc_slow(P* p) noexcept {
   }
   G* g = reinterpret_cast<G*>(p->slab);
   p->slab += sizeof(G);
+  return g;
+}
+
+static GRT_NOINLINE G* alloc_slow(P* p) noexcept {
+  G* g;
+  while (!(g = alloc_from_all(p)) && sorted()) {
+  }
   return g;
 }
 
@@ -99,8 +164,11 @@ static GRT_NOINLINE void spill(P* p) noexcept {
   last->link = nullptr;
   p->n_free -= spill_n;
   spin_guard hold(lock);
-  head->w.next = reinterpret_cast<detail::waiter*>(pool);
-  pool = head;
+  pool_push(head);
+}
+
+void g_give_back(P* p) noexcept {
+  if (p->n_free >= spill_n) spill(p);
 }
 
 void g_free(P* p, G* g) noexcept {
@@ -110,18 +178,27 @@ void g_free(P* p, G* g) noexcept {
   if (GRT_UNLIKELY(++p->n_free == p->free_most)) spill(p);
 }
 
-G* g_alloc_anywhere() noexcept {
+static G* alloc_loose() noexcept {
   spin_guard hold(lock);
-  if (!loose && pool) { // what a thread of the program's spawns ends on a P, and comes back from there in chains
-    loose = pool;
-    pool = reinterpret_cast<G*>(pool->w.next);
+  if (!loose) loose = pool_pop(); // what a thread of the program's spawns ends on a P, and comes back from there
+  if (!loose) {
+    char* at;
+    for (std::size_t n = carve(1, at); n; n--, at += sizeof(G)) {
+      G* g = reinterpret_cast<G*>(at);
+      g->link = loose;
+      loose = g;
+    }
   }
-  if (G* g = loose) {
-    loose = g->link;
-    return g;
+  G* g = loose;
+  if (g) loose = g->link;
+  return g;
+}
+
+G* g_alloc_anywhere() noexcept {
+  G* g;
+  while (!(g = alloc_loose()) && sorted()) {
   }
-  char* at;
-  return carve(1, at) ? reinterpret_cast<G*>(at) : nullptr;
+  return g;
 }
 
 void g_free_anywhere(G* g) noexcept {
@@ -129,6 +206,111 @@ void g_free_anywhere(G* g) noexcept {
   g->kind = g_kind::free;
   g->link = loose;
   loose = g;
+}
+
+static G* enter_chain(G* head) noexcept {
+  if (head) sorter.next_chain = reinterpret_cast<G*>(head->w.next);
+  return head;
+}
+static void start_over() noexcept { sorter.at = enter_chain(sorter.taken); }
+
+// The next slot of those taken, or null. It may be given away then: what it points to is read.
+static G* next_taken() noexcept {
+  G* g = sorter.at;
+  if (g) sorter.at = g->link ? g->link : enter_chain(sorter.next_chain);
+  return g;
+}
+
+bool slab_sort_begin(bool all) noexcept {
+  spin_guard hold(lock);
+  std::size_t spare = all ? pool_n : std::exchange(pool_unneeded, pool_n);
+  if (!spare || (!all && spare < worth_it)) return false;
+  G** at = &pool;
+  std::size_t stay = pool_n - spare;
+  for (std::size_t i = 0; i < stay; i++) at = reinterpret_cast<G**>(&(*at)->w.next);
+  sorter.taken = std::exchange(*at, nullptr);
+  start_over();
+  sorter.stage = sorter.counting;
+  sorter.kept = nullptr;
+  sorter.kept_n = 0;
+  sorter.page = 0;
+  pool_n = pool_unneeded = stay;
+  sorter.on.store(true, std::memory_order_relaxed);
+  return true;
+}
+
+static void keep_slot(G* g) noexcept {
+  g->link = sorter.kept;
+  sorter.kept = g;
+  if (++sorter.kept_n < spill_n) return;
+  spin_guard hold(lock);
+  pool_push(std::exchange(sorter.kept, nullptr));
+  sorter.kept_n = 0;
+}
+
+static void keep_rest() noexcept {
+  spin_guard hold(lock);
+  while (G* g = sorter.kept) {
+    sorter.kept = g->link;
+    g->link = loose;
+    loose = g;
+  }
+  sorter.on.store(false, std::memory_order_relaxed);
+}
+
+// A run of full pages; those that are not are forgotten. false: there is none any more.
+static bool full_run(std::size_t& first, std::size_t& n) noexcept {
+  spin_guard hold(lock);
+  std::size_t end = page_of(carved.load(std::memory_order_relaxed));
+  for (std::size_t& i = sorter.page; i < end; i++) {
+    if (pages[i] == per_page) {
+      for (first = i, n = 0; i < end && pages[i] == per_page; i++) n++;
+      return true;
+    }
+    if (pages[i] != empty) pages[i] = 0;
+  }
+  return false;
+}
+
+bool slab_sort(std::uint64_t& dropped) noexcept {
+  switch (sorter.stage) {
+  case sorter.counting:
+    for (int i = 0; i < 4096; i++) {
+      G* g = next_taken();
+      if (!g) {
+        start_over();
+        sorter.stage = sorter.keeping;
+        break;
+      }
+      pages[page_of(g)]++;
+    }
+    return true;
+  case sorter.keeping:
+    for (int i = 0; i < 4096; i++) {
+      G* g = next_taken();
+      if (!g) {
+        keep_rest();
+        sorter.stage = sorter.dropping;
+        break;
+      }
+      if (pages[page_of(g)] != per_page) keep_slot(g);
+    }
+    return true;
+  case sorter.dropping:
+    for (int i = 0; i < 64; i++) {
+      std::size_t first, n;
+      if (!full_run(first, n)) return false;
+      bool gone = madvise(base + first * page_bytes, n * page_bytes, MADV_DONTNEED) == 0;
+      if (!gone) std::memset(base + first * page_bytes, 0, n * page_bytes); // as carve's callers expect it
+      spin_guard hold(lock);
+      std::fill_n(pages + first, n, empty);
+      empty_n += n;
+      empty_from = std::min(empty_from, first);
+      if (gone) dropped += n;
+    }
+    return true;
+  }
+  return false;
 }
 
 } // namespace grt

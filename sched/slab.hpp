@@ -1,5 +1,6 @@
 // sched/slab.hpp - the arena of Gs as a registry.
 #pragma once
+#include <cstdint>
 
 namespace grt {
 
@@ -7,6 +8,10 @@ struct G;
 bool slab_start() noexcept; // false: no address space
 G* slab_begin() noexcept;   // every slot in [begin, end) is readable for ever; kind says whether it is alive
 G* slab_end() noexcept;
+/// The scavenger, once a pass. false: no slots are worth it. all: also those that were needed a moment ago.
+bool slab_sort_begin(bool all) noexcept;
+/// Then this until it says false. Never inside a bracket. Counts the pages that went.
+bool slab_sort(std::uint64_t& dropped) noexcept;
 unsigned slab_free_most() noexcept; // free slots a P keeps before it gives half of them to the others
 
 } // namespace grt

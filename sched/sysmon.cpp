@@ -36,7 +36,7 @@ namespace grt {
 namespace {
 constexpr std::uint64_t ms = 1'000'000, slice_ns = 10 * ms, busy_nap = 4 * ms, quiet_nap = 10 * ms, quiet_looks = 5;
 constexpr std::uint64_t patience_ns = 60 * ms; // with a hog too many; in proportion
-constexpr std::uint64_t pass_ns = 1000 * ms, again_ns = 20 * ms;
+constexpr std::uint64_t pass_ns = 1000 * ms, again_ns = 20 * ms, again_idle_ns = 2 * ms;
 
 struct sighting {
   M* m;
@@ -169,11 +169,11 @@ struct scavenger {
   std::uint64_t next = 0;
   unsigned left = 0;
 
-  void work(std::uint64_t now) noexcept {
+  void work(std::uint64_t now, bool idle) noexcept {
     if (now < next) return;
     follow_cpus();
     bool more = scavenge();
-    next = now + (more ? again_ns : pass_ns);
+    next = now + (!more ? pass_ns : idle ? again_idle_ns : again_ns);
     if (!more && left) left--;
   }
 };
@@ -188,13 +188,13 @@ void* sysmon_main(void*) {
     std::uint32_t n = calls.load(std::memory_order_acquire); // [SYSMON-1]
     look l(n != answered);
     answered = n;
-    pages.work(l.now);
+    pages.work(l.now, l.idle);
     quiet = l.idle && !stall_ns ? quiet + 1 : 0; // the watchdog never sleeps
     if (!l.idle) pages.left = 3;
     if (quiet >= quiet_looks && sysmon_sleeps()) {
       while (calls.load(std::memory_order_relaxed) == n) {
         std::uint64_t now = now_ns();
-        if (pages.left) pages.work(now);
+        if (pages.left) pages.work(now, true);
         futex_wait(&calls, n, pages.left ? static_cast<std::int64_t>(std::max(pages.next, now + ms) - now) : -1);
       }
       quiet = 0;

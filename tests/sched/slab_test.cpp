@@ -28,11 +28,52 @@ TEST_F(Slab, SpawnedByAThreadOfTheProgram) { expect_reuse(spawn_one); }
 TEST_F(Slab, SpawnedByAGoroutine) {
   run([] { expect_reuse(spawn_one); });
 }
+// Pages of free slots go while others take slots, and come back as what they were: free.
+TEST_F(Slab, PagesGoWhileOthersSpawn) {
+  std::atomic<bool> stop{false};
+  std::thread scavenger([&] {
+    while (!stop) debug::release_memory();
+  });
+  std::atomic<std::uint64_t> sum{0};
+  std::uint64_t expected = 0;
+  G* end = nullptr;
+  const int n = scaled(20000);
+  for (int round = 0; round < 30; round++) {
+    run([&] {
+      wait_group all;
+      chan<void> gate;
+      for (int i = 0; i < n; i++)
+        all.go([&, i, gate] {
+          if (i % 2) gate.recv();
+          sum += static_cast<unsigned>(i);
+        });
+      gate.close();
+      all.wait();
+    });
+    for (int i = 0; i < n; i++) expected += static_cast<unsigned>(i);
+    if (round == 4) end = slab_end();
+  }
+  stop = true;
+  scavenger.join();
+  EXPECT_EQ(sum, expected);
+  EXPECT_LT(slab_end() - end, n) << "slots whose pages went are taken before new ones are made";
+}
 // What a thread waits on is a slot, too.
 TEST_F(Slab, OfThreadsThatHaveEnded) {
   std::thread([] { self(); }).join();
   G* end = slab_end();
   for (int i = 0; i < 1000; i++) std::thread([] { self(); }).join();
   EXPECT_LT(slab_end() - end, 100);
+}
+// A thread's slot is a goroutine's next; TSan must not take the one's waits for races with the other's.
+TEST_F(Slab, OfThreads_UsedByGoroutines) {
+  for (int i = 0; i < 100; i++) {
+    chan<int> c;
+    std::thread t([=] { c.send(1); });
+    EXPECT_EQ(c.recv(), 1);
+    t.join();
+    go([=] { c.send(2); });
+    EXPECT_EQ(c.recv(), 2);
+  }
 }
 } // namespace
