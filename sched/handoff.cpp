@@ -58,8 +58,9 @@ std::atomic<unsigned> n_adrift{0};
 
 void drift_begins(M* m, bool computes, bool announced) noexcept {
   m->drift_cpu_ns = thread_cpu_ns(m->tid);
+  m->drift_used_ns = m->drift_seen = 0;
   m->drift_since = announced ? 0 : now_ns();
-  m->computes = computes;
+  m->computes.store(computes, std::memory_order_relaxed);
   spin_guard hold(lock);
   m->drift_next = drifting;
   if (drifting) drifting->drift_link = &m->drift_next;
@@ -76,7 +77,8 @@ bool drift_leave(M* m) noexcept {
   m->woken_as_watcher = false;
   sched_param none{};
   bool rises = !m->background || sched_setscheduler(0, SCHED_OTHER, &none) == 0;
-  m->background = m->computes = false;
+  m->background = false;
+  m->computes.store(false, std::memory_order_relaxed);
   *m->drift_link = m->drift_next;
   if (m->drift_next) m->drift_next->drift_link = m->drift_link;
   m->drift_link = nullptr;
@@ -176,6 +178,21 @@ std::uint64_t thread_cpu_ns(int tid) noexcept {
   return static_cast<std::uint64_t>(t.tv_sec) * 1000000000u + static_cast<std::uint64_t>(t.tv_nsec);
 }
 
+// R: on a core or waiting for one. 0: it is gone.
+char thread_state(int tid) noexcept {
+  char path[48], line[256];
+  std::snprintf(path, sizeof path, "/proc/self/task/%d/stat", tid);
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return 0;
+  ssize_t n = read(fd, line, sizeof line - 1);
+  close(fd);
+  if (n <= 0) return 0;
+  line[n] = 0;
+  const char* end = line + n;
+  while (end > line && *end != ')') end--; // the name may hold anything
+  return end[0] == ')' && end[1] == ' ' ? end[2] : 'R';
+}
+
 unsigned adrift() noexcept { return n_adrift.load(std::memory_order_relaxed); }
 
 bool hand_off(P* vp, std::uint32_t tick, bool computes, std::uint64_t starts_at) noexcept {
@@ -193,7 +210,7 @@ bool hand_off(P* vp, std::uint32_t tick, bool computes, std::uint64_t starts_at)
       if (m->keeper) to = m->lender; // it waits for just this
       drift_begins(m, computes, was == lost_state::announced);
       turn(vp);
-      vp->starts_at = starts_at;
+      if (starts_at) vp->starts_at = starts_at;
       give(vp, to);
     }
     protocol::let_go<hardware>(m, mine, mine ? lost_state::gone : was);
@@ -209,16 +226,30 @@ void drift_ends(M* m) noexcept {
   drift_leave(m);
 }
 
+// Without the processor that its clock needs to advance a hog is one still: then its state counts, asked for seldom.
 unsigned push_hogs_back() noexcept {
   unsigned n = 0;
+  std::uint64_t now = now_ns();
+  constexpr std::uint64_t ask_ns = 100'000'000;
   spin_guard hold(lock);
   for (M* m = drifting; m; m = m->drift_next) {
-    if (!m->background && thread_cpu_ns(m->tid) - m->drift_cpu_ns > 2'000'000) {
+    std::uint64_t used = thread_cpu_ns(m->tid) - m->drift_cpu_ns;
+    if (!m->background && used > 2'000'000) {
       sched_param none{};
       sched_setscheduler(m->tid, SCHED_IDLE, &none); // refused (a seccomp filter): it competes as before
-      m->background = m->computes = true;
+      m->background = true;
     }
-    n += m->computes;
+    bool computes = m->computes.load(std::memory_order_relaxed);
+    if (used != m->drift_used_ns) {
+      computes = computes || m->background;
+      m->drift_used_ns = used;
+      m->drift_seen = now;
+    } else if (computes && now - m->drift_seen > ask_ns) {
+      computes = thread_state(m->tid) == 'R';
+      m->drift_seen = now;
+    }
+    m->computes.store(computes, std::memory_order_relaxed);
+    n += computes;
   }
   return n;
 }
@@ -235,7 +266,7 @@ M* reacquire(M* m) noexcept {
   G* g = m->g;
   requeue r;
   r.g = g;
-  r.last = m->computes; // stale: its place in the queue
+  r.last = m->computes.load(std::memory_order_relaxed); // stale: its place in the queue
   r.fn = [](commit_record* c) {
     auto* q = static_cast<requeue*>(c);
     q->last ? inject_last(q->g) : inject(q->g);

@@ -27,6 +27,7 @@ extern std::atomic<bool> too_many_hogs;
 /// Sysmon, under GRT_DEBUG=stall: those adrift for stall_ns less what they held their P before.
 void tell_stalls(std::uint64_t before_ns) noexcept;
 std::uint64_t thread_cpu_ns(int tid) noexcept;
+char thread_state(int tid) noexcept;
 /// Whoever waits on this P should have a turn (steal.cpp).
 void turn(P* p) noexcept;
 

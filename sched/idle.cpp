@@ -176,23 +176,27 @@ static void retire(M* m) noexcept {
 // Too many compute without a P, and this one's last goroutine became one of them early, for somebody who was woken.
 static bool may_start(P* p) noexcept {
   if (GRT_LIKELY(!p->starts_at)) return true;
-  if (too_many_hogs.load(std::memory_order_relaxed) && now_ns() < p->starts_at && !somebody_idles()) return false;
-  p->starts_at = 0;
+  if (now_ns() >= p->starts_at) p->starts_at = 0;
+  else if (too_many_hogs.load(std::memory_order_relaxed) && !somebody_idles()) return false;
   return true;
 }
 
-// The next that has run before. Everything goes through g0 meanwhile, so pick() need not know. With nothing to do it
-// looks again before long, in no list: those that run out there have the cores.
+// The next that has run before, or that a timer has made. Everything goes through g0 meanwhile, so pick() need not
+// know. With nothing to do it looks again before long, in no list: those that run out there have the cores.
 static G* pick_woken(M* m) noexcept {
   P* p = m->p;
   constexpr std::uint64_t nap_ns = 2'000'000;
   G* g = std::exchange(p->next, nullptr);
-  if (!g && p->ready.size()) g = p->ready.pop_front();
+  if (!g && p->ready.size()) {
+    g = p->ready.pop_front();
+    if (!g->sp) { // a thief's
+      if (!p->fresh.push(g)) inject_inside(g);
+      return nullptr;
+    }
+  }
   if (!g) g = global_pop(m, false);
-  if (g && !g->sp) { // a thief's
-    if (!p->fresh.push(g)) inject_inside(g);
-    g = nullptr;
-  } else if (!g) {
+  if (!g && hunt_woken(m)) return nullptr;
+  if (!g) {
     std::uint64_t now = now_ns(), until = std::min({timers_next(), p->starts_at, now + nap_ns});
     std::atomic<std::uint32_t> nobody{0};
     if (until > now) futex_wait(&nobody, 0, static_cast<std::int64_t>(until - now));

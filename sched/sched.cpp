@@ -184,12 +184,12 @@ void inject(G* g) noexcept {
 
 // Under GRT_DEBUG=migrate: the first that ran elsewhere last time. If the front is none, others get 10 ms to come and
 // take it; they may all be busy.
-static G** first_to_move(M* m, G** front) noexcept {
+static G** first_to_move(M* m, G** front, std::uint64_t& refused) noexcept {
   auto moves = [m](G* g) { return !g->sp || g->pinned || g->last != static_cast<std::uint8_t>(m->id); };
-  if (moves(*front) || n_procs.load(std::memory_order_relaxed) < 2) return m->refused = 0, front;
+  if (moves(*front) || n_procs.load(std::memory_order_relaxed) < 2) return refused = 0, front;
   std::uint64_t now = arch::cycles(), patience = 10000 * cycles_per_us.load(std::memory_order_relaxed);
-  if (!m->refused) m->refused = now;
-  if (now - m->refused > patience) return m->refused = 0, front;
+  if (!refused) refused = now;
+  if (now - refused > patience) return refused = 0, front;
   G** at = front;
   for (int i = 0; *at && i < 64; at = &(*at)->link, i++)
     if (moves(*at)) return at;
@@ -199,7 +199,7 @@ static G** first_to_move(M* m, G** front) noexcept {
 // injected.lock held.
 static G* pop_from(M* m, global_queue::list& l) noexcept {
   if (!l.head) return nullptr;
-  G** at = GRT_UNLIKELY(migrating()) ? first_to_move(m, &l.head) : &l.head;
+  G** at = GRT_UNLIKELY(migrating()) ? first_to_move(m, &l.head, m->refused[&l == &injected.to_start]) : &l.head;
   if (!at) return nullptr;
   G* g = *at;
   *at = g->link;

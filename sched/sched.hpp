@@ -86,17 +86,20 @@ struct alignas(128) M {
   char *stack_low = nullptr, *stack_high = nullptr; // of g0
   void* maker_fiber = nullptr;                      // TSan: in whose name fibers are made
   void* dead_fiber = nullptr;                       // TSan: destroyed by the next switch
-  G* lend = nullptr;         // a pinned goroutine for g0 to run on its keeper; keeper: the goroutine of this turn
-  std::uint64_t refused = 0; // GRT_DEBUG=migrate: since when it leaves all that waits to the others, in cycles; 0: no
-  M* lender = nullptr;       // keeper: whose P it holds
-  bool keeper = false;       // immutable
-  int tid = 0;               // 0 while no thread runs here
+  G* lend = nullptr;          // a pinned goroutine for g0 to run on its keeper; keeper: the goroutine of this turn
+  std::uint64_t refused[2]{}; // GRT_DEBUG=migrate: since when it leaves all that waits, woken and to start, to the
+                              // others, in cycles; 0: no
+  M* lender = nullptr;        // keeper: whose P it holds
+  bool keeper = false;        // immutable
+  int tid = 0;                // 0 while no thread runs here
   std::atomic<std::uint32_t> stalled_ms{0}; // sysmon, for the report (stall.cpp)
   std::uint64_t drift_since = 0;            // handoff.cpp's lock: when it went adrift; 0: announced, or told already
   M *drift_next = nullptr, **drift_link = nullptr; // handoff.cpp, under its lock: stands in the list of those adrift
   M* rest_next = nullptr;                          // likewise: rests, or has no thread
   std::uint64_t drift_cpu_ns = 0;                  // sysmon: thread clock when it went adrift
-  bool background = false, computes = false;       // under handoff.cpp's lock: its thread is SCHED_IDLE; is a hog
+  std::uint64_t drift_used_ns = 0, drift_seen = 0; // sysmon: since then, at the last look; when that was known to grow
+  bool background = false;                         // under handoff.cpp's lock: its thread is SCHED_IDLE
+  std::atomic<bool> computes{false};               // written under it: a hog
   keeper_fate fate{};
   std::atomic<std::uint32_t> vacant{1}; // [LEND-3] keeper: nobody's P is on it
   std::atomic<std::uint32_t> turn{0};   // [LEND-1] futex word of lender and keeper
@@ -257,7 +260,8 @@ void mloop(M* m) noexcept; // g0; returns when the thread is to end
 // g0 only, inside (idle.cpp, steal.cpp)
 G* search(M* m) noexcept;
 bool hunt(M* m) noexcept;
-void turn_out(M* m) noexcept; // any thread: m never gets into its bracket again
+bool hunt_woken(M* m) noexcept; // only those who have run before, and what stands beside them
+void turn_out(M* m) noexcept;   // any thread: m never gets into its bracket again
 bool stealable(M* m, P* p) noexcept;
 void deny(M* m) noexcept;
 extern spin_lock steal_pair; // nobody but the owner leaves `free` or `announced` without it

@@ -261,7 +261,7 @@ static void keep_rest() noexcept {
 // A run of full pages; those that are not are forgotten. false: there is none any more.
 static bool full_run(std::size_t& first, std::size_t& n) noexcept {
   spin_guard hold(lock);
-  std::size_t end = page_of(carved.load(std::memory_order_relaxed));
+  std::size_t end = page_of(carved.load(std::memory_order_relaxed) + page_bytes - 1); // the last may be there in part
   for (std::size_t& i = sorter.page; i < end; i++) {
     if (pages[i] == per_page) {
       for (first = i, n = 0; i < end && pages[i] == per_page; i++) n++;

@@ -133,17 +133,26 @@ bool stealable(M* m, P* p) noexcept {
   return now - s.spawned > stuck_us * us || now - s.switched > age_us * us;
 }
 
-bool hunt(M* m) noexcept {
-  deny(m);
-  if (injected.n.load(std::memory_order_relaxed)) return true;
+template <class F> static bool steal_from_any(M* m, F wanted) noexcept {
   unsigned n = n_made.load(std::memory_order_acquire); // [PROCS-1]
   std::uint32_t x = m->p->random * 1664525u + 1013904223u;
   m->p->random = x;
   for (unsigned k = 0, at = (x >> 8) % n; k < n; k++, at = at + 1 == n ? 0 : at + 1) {
     P* p = all_p[at].load(std::memory_order_relaxed);
-    if (stealable(m, p) && steal(m, p)) return true;
+    if (wanted(p) && stealable(m, p) && steal(m, p)) return true;
   }
   return false;
+}
+
+bool hunt(M* m) noexcept {
+  deny(m);
+  if (injected.n.load(std::memory_order_relaxed)) return true;
+  return steal_from_any(m, [](P*) { return true; });
+}
+
+bool hunt_woken(M* m) noexcept {
+  deny(m);
+  return steal_from_any(m, [](P* p) { return peek(p->next) || peek(p->ready.tail) != peek(p->ready.head); });
 }
 
 } // namespace grt

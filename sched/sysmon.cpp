@@ -3,10 +3,11 @@
 // It needs no P and takes part in nothing; it looks, and where it does not like what it sees it acts through two
 // protocols that others own: hand_off (handoff.cpp) and lost = poke (steal.cpp).
 //   - A P stands at the same tick for 10 ms while something could run or is due, and no M is idle that would steal it:
-//     hand it off. If its thread computes and 8 * procs such threads are adrift already, only after 60 ms of computing,
-//     more the more there are: crowds of goroutines that compute for less do not become crowds of threads. A woken
-//     goroutine or a timer does not wait for so long: the P goes at once, but in return it starts no goroutine until
-//     the 60 ms are over (idle.cpp), and that once in this time. So either way a P adds one thread in 60 ms.
+//     hand it off. If its thread computes and 8 * procs such threads are adrift already, only after 60 ms of computing:
+//     crowds of goroutines that compute for less do not become crowds of threads. A woken goroutine or a timer does not
+//     wait for so long: the P goes at once, but in return it starts no goroutine until the 60 ms are over (idle.cpp),
+//     and that once in this time, and only up to 16 times as many hogs. So either way a P adds one thread in 60 ms, and
+//     goroutines that end within that add no more than so many, however little of the machine those adrift get.
 //   - A P is announced (blocking()) and was so at the last look, or somebody found work and nobody to do it: hand it
 //   off.
 //   - Once a second: the scavenger's pass, and whether affinity or quota have changed.
@@ -35,7 +36,7 @@
 namespace grt {
 namespace {
 constexpr std::uint64_t ms = 1'000'000, slice_ns = 10 * ms, busy_nap = 4 * ms, quiet_nap = 10 * ms, quiet_looks = 5;
-constexpr std::uint64_t patience_ns = 60 * ms; // with a hog too many; in proportion
+constexpr std::uint64_t patience_ns = 60 * ms; // with a hog too many
 constexpr std::uint64_t pass_ns = 1000 * ms, again_ns = 20 * ms, again_idle_ns = 2 * ms;
 
 struct sighting {
@@ -47,26 +48,14 @@ struct sighting {
 };
 sighting seen[procs_max];
 std::uint64_t next_early[procs_max]; // when its P may go early again
+constexpr unsigned early_most = 16;  // times the limit of hogs
 std::atomic<std::uint32_t> calls{0};
-G *global_head, *global_start_head;
-std::uint64_t global_since;
+struct {
+  G* head;
+  std::uint64_t since;
+} global_woken, global_to_start;
 
 template <class T> T peek(const T& x) noexcept { return *const_cast<const volatile T*>(&x); }
-
-// R: on a core or waiting for one. 0: it is gone.
-char thread_state(int tid) noexcept {
-  char path[48], line[256];
-  std::snprintf(path, sizeof path, "/proc/self/task/%d/stat", tid);
-  int fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return 0;
-  ssize_t n = read(fd, line, sizeof line - 1);
-  close(fd);
-  if (n <= 0) return 0;
-  line[n] = 0;
-  const char* end = line + n;
-  while (end > line && *end != ')') end--; // the name may hold anything
-  return end[0] == ')' && end[1] == ' ' ? end[2] : 'R';
-}
 
 void poke(M* m) noexcept {
   if (!steal_pair.try_lock()) return;
@@ -87,15 +76,18 @@ struct look {
       P* p = all_p[i].load(std::memory_order_relaxed);
       work = peek(p->next) || peek(p->fresh.tail) != peek(p->fresh.head) || peek(p->ready.tail) != peek(p->ready.head);
     }
-    G *head = peek(injected.woken.head), *start = peek(injected.to_start.head);
-    if (std::exchange(global_head, head) != head || std::exchange(global_start_head, start) != start ||
-        !(head || start))
-      global_since = now;
     too_many_hogs.store(hogs >= limit, std::memory_order_relaxed);
-    hungry = ((head || start) && now - global_since >= slice_ns) ||
+    hungry = stands(global_woken, injected.woken) || stands(global_to_start, injected.to_start) ||
              (due != wheel::never && now >= due && now - due >= slice_ns);
     for (unsigned i = 0; i < made; i++) look_at(i);
     if (GRT_UNLIKELY(stall_ns)) tell_stalls(slice_ns);
+  }
+
+  // The front of that queue has been there for a slice.
+  template <class S> bool stands(S& seen, const global_queue::list& l) const noexcept {
+    G* head = peek(l.head);
+    if (std::exchange(seen.head, head) != head || !head) seen.since = now;
+    return head && now - seen.since >= slice_ns;
   }
 
   void look_at(unsigned i) noexcept {
@@ -115,7 +107,7 @@ struct look {
         hungry = false;
       }
       s = {m, tick, s.ready_head, announced, now, s.ready_since, 0, false};
-      if (called_for) take(i, p, tick, false);
+      if (called_for) (void)take(i, p, tick, false);
       return;
     }
     if (GRT_UNLIKELY(stall_ns) && !announced && !s.told && now - s.since >= stall_ns) {
@@ -123,7 +115,7 @@ struct look {
       stall_tell(m, now - s.since);
     }
     if (idle) return;
-    if (announced) return take(i, p, tick, false);
+    if (announced) return void(take(i, p, tick, false));
     if (!s.cpu_ns) s.cpu_ns = std::max<std::uint64_t>(thread_cpu_ns(m->tid), 1);
     if (!work || now - s.since < slice_ns) return;
     char state = thread_state(m->tid);
@@ -131,25 +123,27 @@ struct look {
     // A thread that had no core for its slice is not to blame; but those behind it shall not wait for ever.
     std::uint64_t used = computes ? thread_cpu_ns(m->tid) - s.cpu_ns : 0;
     if (computes && now - s.since < 10 * slice_ns && used < slice_ns / 4) return;
-    std::uint64_t starts_at = 0;
-    if (computes && hogs >= limit) {
-      poke(m); // at least the next one is chosen well
-      warn();
-      std::uint64_t patience = patience_ns * hogs / limit;
-      if (used < patience) {
-        bool here = peek(p->next) || head != peek(p->ready.tail);
-        if (!(urgent || here) || now < next_early[i]) return;
-        starts_at = next_early[i] = s.since + patience;
-        if (!here) urgent = false; // one P is enough for it
-      }
-    }
-    take(i, p, tick, computes, starts_at);
+    if (!computes || hogs < limit) return void(take(i, p, tick, computes));
+    poke(m); // at least the next one is chosen well
+    warn();
+    std::uint64_t held = now - s.since;
+    if (used >= patience_ns) return void(take(i, p, tick, true));
+    bool here = peek(p->next) || head != peek(p->ready.tail);
+    if (!urgent && !here) return;
+    if (held >= 2 * patience_ns) return void(take(i, p, tick, true)); // it may have no core
+    if (hogs >= early_most * limit || now < next_early[i] || peek(p->starts_at)) return;
+    std::uint64_t until = std::max(s.since + patience_ns, now + patience_ns - slice_ns);
+    if (!take(i, p, tick, true, until)) return;
+    next_early[i] = until;
+    if (!here) urgent = false; // one P is enough for it
   }
 
-  void take(unsigned i, P* p, std::uint32_t tick, bool computes, std::uint64_t starts_at = 0) noexcept {
-    if (!hand_off(p, tick, computes, starts_at)) return;
+  bool take(unsigned i, P* p, std::uint32_t tick, bool computes, std::uint64_t starts_at = 0) noexcept {
+    if (computes && hogs + 1 >= limit) too_many_hogs.store(true, std::memory_order_relaxed); // before its new M looks
+    if (!hand_off(p, tick, computes, starts_at)) return false;
     hogs += computes;
     seen[i] = {};
+    return true;
   }
 
   void warn() const noexcept {
