@@ -43,6 +43,8 @@ for program in "$@"; do for setting in GRT_PROCS=1 GRT_PROCS=2 GRT_PROCS=8 "GRT_
   [ $failed -eq $before ] || cat "$dir/err"
 done; done
 setting=none
+needed=$(LC_ALL=C readelf -dW "$library" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | sort | tr '\n' ' ')
+ok "the library needs only libc and the unwinder, not $needed" [ "$needed" = "libc.so.6 libgcc_s.so.1 " ]
 "$1" >"$dir/out" 2>"$dir/err"; status=$?
 ok "without the library: the same status" [ $status -eq 7 ]
 ok "without the library: silence" [ ! -s "$dir/err" ]

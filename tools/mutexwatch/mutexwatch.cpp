@@ -13,8 +13,8 @@
 //   locks of libc's own   (stdio, malloc, C11 mtx_t) do not come by here
 //
 // Who locked: the return address alone would be the same function for every std::mutex of a program built with -O0,
-// whose wrappers are not inlined, so some frames are unwound; that is nearly all of what a lock costs here (a
-// microsecond). Rejected: frame pointers (-O2 has none, and a register that holds something else may point anywhere).
+// whose wrappers are not inlined, so some frames are unwound; that is nearly all of what a lock costs here (2 us).
+// Rejected: frame pointers (-O2 has none, and a register that holds something else may point anywhere).
 //
 // libc's functions are looked up at their first call: other libraries' constructors lock before ours would run. All
 // versions of each are one function in glibc, so dlsym's default is what the program was linked with.
