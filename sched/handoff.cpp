@@ -273,6 +273,7 @@ M* reacquire(M* m) noexcept {
   };
   san::release(g);
   record(m, trace::kind::yield, g->id);
+  watch_mutexes(g, "its processor went to others");
   bool fp = hooks.load(std::memory_order_relaxed) & hook_fp;
   if (GRT_UNLIKELY(fp)) fp_leave(g);
   switch_to(m, g, m->g0p, commit_of(&r));
@@ -348,6 +349,7 @@ GRT_OPAQUE static void set_errno(int e) noexcept { errno = e; }
 void blocking_end() noexcept {
   int e = errno;
   M* m = me();
+  watch_mutexes(m->g, "blocking"); // also where its processor is still there: that was luck
   lost_state l;
   for (;;) {
     l = m->lost.load(std::memory_order_acquire); // [LOST-1]

@@ -1,5 +1,5 @@
 // sched/hooks.hpp - one word that says whether anything unusual is asked of a switch: the event record, canaries,
-// floating-point environments, GRT_DEBUG=migrate. All zero in the common case.
+// floating-point environments, GRT_DEBUG=migrate, libgrt_mutexwatch.so. All zero in the common case.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -7,11 +7,14 @@
 #include <grt/trace.hpp>
 
 #include "arch/arch.hpp"
+#include "sched/g.hpp"
+#include "sched/ports.hpp"
 
 namespace grt {
 
 struct M;
-inline constexpr std::uint32_t hook_trace = 1, hook_canary = 2, hook_valgrind = 4, hook_fp = 8, hook_migrate = 16;
+inline constexpr std::uint32_t hook_trace = 1, hook_canary = 2, hook_valgrind = 4, hook_fp = 8, hook_migrate = 16,
+                               hook_mutexwatch = 32;
 extern std::atomic<std::uint32_t> hooks;
 /// GRT_DEBUG=migrate: whatever becomes runnable goes to the global queue, and search() prefers what ran on another M
 /// last. So the rings stay empty, pick() finds nothing, and every switch goes through g0.
@@ -25,6 +28,12 @@ extern std::uint64_t
 GRT_INLINE void record(M* m, trace::kind what, std::uint64_t g, std::uint64_t other = 0,
                        std::uint32_t arg = 0) noexcept {
   if (GRT_UNLIKELY(hooks.load(std::memory_order_relaxed) & hook_trace)) record_slow(m, what, g, other, arg);
+}
+
+/// Before a goroutine's thread becomes another one's, or it another thread's. A pinned one's is its own.
+GRT_INLINE void watch_mutexes(const G* g, const char* why) noexcept {
+  if (GRT_LIKELY(!(hooks.load(std::memory_order_relaxed) & hook_mutexwatch)) || g->pinned) return;
+  mutexwatch_report(g, why, __builtin_return_address(0));
 }
 
 } // namespace grt

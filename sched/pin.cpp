@@ -127,6 +127,7 @@ bool pin() {
     g->ext->pins--;
     throw;
   }
+  watch_mutexes(g, "pin");
   m = enter_here(me());
   g->pinned = true; // not before: it would be picked for its keeper, which holds no part of it yet
   fp_leave(g);
@@ -143,6 +144,7 @@ void unpin() {
   G* g = m->g;
   m = enter_here(m); // still pinned, so on the same thread
   g->pinned = false;
+  watch_mutexes(g, "unpin");
   g->ext->keeper = nullptr;
   m->fate = keeper_fate::spare;
   fp_leave(g);

@@ -4,9 +4,18 @@
 
 namespace grt {
 
+struct G;
 /// debug/quit.cpp. Once, at the end of the first start.
 void watch_sigquit() noexcept;
 /// debug/dump.cpp. Every goroutine and thread that waits, for what, and its stack. Allocates nothing, takes no lock.
 void report_waiting(int fd) noexcept;
+/// debug/mutexwatch.cpp. At the first start, before the first thread: sets hook_mutexwatch if the library is there.
+void mutexwatch_start() noexcept;
+/// Under hook_mutexwatch, every thread of the runtime as it starts.
+void mutexwatch_follow() noexcept;
+/// Under hook_mutexwatch: g, which calls this, gives its thread away; `why` in a word or two. Where it does: `at` is a
+/// return address, the first to be shown. Blocks nothing, allocates nothing, and may be called under a park lock and
+/// inside the bracket. Keeps errno. Stack: 5 KB.
+void mutexwatch_report(const G* g, const char* why, const void* at) noexcept;
 
 } // namespace grt

@@ -23,8 +23,9 @@ void check_canary(G* g) noexcept {
 }
 
 // What the hooks ask for before a goroutine gives way.
-GRT_NOINLINE void about_to_switch(G* self) noexcept {
+GRT_NOINLINE void about_to_switch(G* self, wait_reason why) noexcept {
   check_canary(self);
+  watch_mutexes(self, trace::to_string(why));
   fp_leave(self);
 }
 
@@ -110,7 +111,7 @@ GRT_NOINLINE void park(G* self, std::uintptr_t release, wait_reason why, const v
   M* m = me();
   if (GRT_UNLIKELY(!m)) return foreign_park(self, release, why, object);
   std::uint32_t hooked = hooks.load(std::memory_order_relaxed);
-  if (GRT_UNLIKELY(hooked)) about_to_switch(self);
+  if (GRT_UNLIKELY(hooked)) about_to_switch(self, why);
   self->sp = not_saved;
   self->wait = wait_word(self->wait, object); // [LOOK-1] debug/ sees these three once the switch has released the lock
   self->flags = park_stamp(m->p->cycles0);    // a clock would cost more than the park
@@ -241,7 +242,10 @@ static GRT_NOINLINE void yield_slow(M* m) noexcept {
   P* p = m->p;
   G* s = m->g;
   std::uint32_t hooked = hooks.load(std::memory_order_relaxed);
-  if (GRT_UNLIKELY(hooked & hook_migrate)) return yield_migrating(m, s);
+  if (GRT_UNLIKELY(hooked)) {
+    watch_mutexes(s, "yield");
+    if (hooked & hook_migrate) return yield_migrating(m, s);
+  }
   push_ready(p, s);
   G* n = pick_or_g0(m, p, s);
   if (n == s) { // alone: polling hides that this P is idle, so look for work now and then
@@ -314,11 +318,14 @@ GRT_NOINLINE void last_words(G* g) noexcept {
 GRT_INLINE void end_goroutine([[maybe_unused]] bool may_stay) noexcept {
   M* m = me();
   G* g = m->g;
-  std::uint32_t hooked = hooks.load(std::memory_order_relaxed);
-  if (GRT_UNLIKELY(hooked)) check_canary(g);
   if (GRT_UNLIKELY(g->ext != nullptr)) {
     last_words(g);
     m = me();
+  }
+  std::uint32_t hooked = hooks.load(std::memory_order_relaxed);
+  if (GRT_UNLIKELY(hooked)) {
+    check_canary(g);
+    watch_mutexes(g, "its end");
   }
   m = enter_here(m); // an end needs a P: its caches take back what the goroutine had
   P* p = m->p;

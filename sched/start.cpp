@@ -185,6 +185,7 @@ void thread_enter(M* m) noexcept {
   prctl(PR_SET_TIMERSLACK, 1);
   prctl(PR_SET_NAME, "grt");
   stack::install_altstack();
+  if (hooks.load(std::memory_order_relaxed) & hook_mutexwatch) mutexwatch_follow();
   pthread_attr_t a;
   if (pthread_getattr_np(pthread_self(), &a) == 0) {
     void* low;
@@ -339,6 +340,7 @@ void start(const options& asked) {
     procs_follow.store(true, std::memory_order_relaxed);
   }
   if (stall_ns) stall_start();
+  mutexwatch_start();
   n_procs.store(n, std::memory_order_relaxed);
   make_procs(n);
   if (int error = sysmon_start()) throw std::system_error(error, std::generic_category(), "grt: cannot start a thread");
