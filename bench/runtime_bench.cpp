@@ -8,6 +8,8 @@
 
 #include <grt/grt.hpp>
 
+#include "bench/sched_bench.hpp"
+
 namespace {
 using namespace grt;
 
@@ -227,6 +229,7 @@ int main(int argc, char** argv) {
     while (n--) fib(22);
   });
   add("Skynet1M", skynets);
+  add_sched_benchmarks();
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
   benchmark::RunSpecifiedBenchmarks();

@@ -45,9 +45,10 @@ void resign(bool chain) noexcept {
   if (chain) notify();
 }
 
-bool somebody_runs() noexcept {
+// But for the caller, which is awake (1) or in the list itself (0).
+bool somebody_runs(unsigned awake_here) noexcept {
   spin_guard hold(idle.lock);
-  return idle.n + retired + 1 < n_made.load(std::memory_order_relaxed);
+  return idle.n + retired + awake_here < n_made.load(std::memory_order_relaxed);
 }
 
 bool anything(M* m) noexcept {
@@ -63,7 +64,7 @@ bool watch(M* m) noexcept {
     if (hunt(m) || timers_due()) return true;
     for (int i = 0; i < 24; i++) arch::relax();
   }
-  for (std::uint64_t spent = 0; spent < watch_total_us && somebody_runs(); spent += watch_us) {
+  for (std::uint64_t spent = 0; spent < watch_total_us && somebody_runs(1); spent += watch_us) {
     m->asleep.store(napping, std::memory_order_relaxed);
     futex_wait(&m->asleep, napping, watch_us * 1000);
     m->asleep.store(awake, std::memory_order_relaxed);
@@ -91,7 +92,7 @@ void sleep(M* m) noexcept {
       deny(m);
       continue;
     }
-    std::uint64_t now = now_ns(), until = timers_next(), busy = somebody_runs();
+    std::uint64_t now = now_ns(), until = timers_next(), busy = somebody_runs(0);
     if (busy) until = std::min(until, now + poll_us * 1000);
     else if (deadlock_possible()) until = std::min(until, now + std::uint64_t{100} * 1000000);
     idle.will_sleep_until(until);
