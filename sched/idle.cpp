@@ -20,9 +20,11 @@
 namespace grt {
 
 alignas(128) std::atomic<std::uint32_t> need_watch{0};
+alignas(128) std::atomic<bool> hand_over_wakes{false};
 
 namespace {
-constexpr std::uint64_t spin_us = 20, watch_us = 50, watch_total_us = 5000, poll_us_min = 1000, poll_us_max = 10000;
+constexpr std::uint64_t spin_us = 20, spin_handed_us = 60 /* over age_us */, watch_us = 50, watch_total_us = 5000,
+                        poll_us_min = 1000, poll_us_max = 10000;
 using protocol::awake, protocol::deep, protocol::napping;
 
 protocol::sleepers<hardware, M> idle{need_watch};
@@ -39,6 +41,28 @@ void has_left() noexcept {
   }
   sysmon_rouse();
 }
+
+// A goroutine handed over by one that computes on waits for a thief; one handed over by one that parks next does not,
+// and a wake for it is lost. Nobody knows which it is. So a hand-over wakes a sleeper, and a wake that found nothing
+// keeps the next ones from it: for 5 ms, and twice as long each time up to a second; the leader, who polls then, allows
+// it again. A pair that plays ping-pong thus pays for one wake a second. Hints, all of them.
+struct {
+  std::atomic<bool> paying{false};
+  std::atomic<std::uint64_t> deaf_ns{0}, deaf_until{0};
+
+  void allow() noexcept {
+    if (n_procs.load(std::memory_order_relaxed) > 1 && now_ns() >= deaf_until.load(std::memory_order_relaxed))
+      hand_over_wakes.store(true, std::memory_order_relaxed);
+  }
+  void paid(bool found) noexcept {
+    if (GRT_LIKELY(!paying.load(std::memory_order_relaxed)) || !paying.exchange(false, std::memory_order_relaxed))
+      return;
+    constexpr std::uint64_t least = 5'000'000, most = 1'000'000'000;
+    std::uint64_t ns = found ? 0 : std::clamp(2 * deaf_ns.load(std::memory_order_relaxed), least, most);
+    deaf_ns.store(ns, std::memory_order_relaxed);
+    deaf_until.store(found ? 0 : now_ns() + ns, std::memory_order_relaxed);
+  }
+} hand_over;
 
 void resign(bool chain) noexcept {
   idle.resign();
@@ -60,7 +84,8 @@ bool anything(M* m) noexcept {
 
 bool watch(M* m) noexcept {
   std::uint64_t us = cycles_per_us.load(std::memory_order_relaxed), t0 = arch::cycles();
-  while (arch::cycles() - t0 < spin_us * us) {
+  std::uint64_t spin = hand_over.paying.load(std::memory_order_relaxed) ? spin_handed_us : spin_us;
+  while (arch::cycles() - t0 < spin * us) {
     if (hunt(m) || timers_due()) return true;
     for (int i = 0; i < 24; i++) arch::relax();
   }
@@ -85,6 +110,7 @@ void sleep(M* m) noexcept {
   m->p->fresh.trim();
   m->p->ready.trim();
   idle.line_up(m);
+  hand_over.allow();
   if (anything(m) && idle.withdraw(m)) return has_left();
   for (std::uint64_t poll_us = poll_us_min; !idle.woken(m);) {
     if (!idle.leads(m)) {
@@ -99,6 +125,7 @@ void sleep(M* m) noexcept {
     if (timers_next() < until || (until == wheel::never && deadlock_possible())) continue;
     if (until > now) futex_wait(&m->asleep, deep, until == wheel::never ? -1 : static_cast<std::int64_t>(until - now));
     deny(m);
+    hand_over.allow();
     if (anything(m) && idle.withdraw(m)) {
       has_left();
       break;
@@ -143,6 +170,12 @@ GRT_NOINLINE void wake_watcher() noexcept {
   if (M* m = me()) m->wakes++;
   if (idle.wake_one_to_watch()) has_left();
   else if (announced_ps.load(std::memory_order_relaxed)) sysmon_rouse(); // it takes one of those
+}
+
+GRT_NOINLINE void wake_for_hand_over() noexcept {
+  hand_over_wakes.store(false, std::memory_order_relaxed);
+  hand_over.paying.store(true, std::memory_order_relaxed);
+  wake_watcher();
 }
 
 void timer_added(std::uint64_t when) noexcept { idle.timer_added(when); }
@@ -235,13 +268,18 @@ G* search(M* m) noexcept {
       if (p->tick != p->tick0) p->average = static_cast<std::uint32_t>((now - p->cycles0) / (p->tick - p->tick0));
       p->cycles0 = now;
       p->tick0 = p->tick;
-      if (m->woken_as_watcher && idle.become_watcher(m)) resign(true);
-      else if (surplus(p) > 1) notify();
+      if (m->woken_as_watcher && idle.become_watcher(m)) {
+        hand_over.paid(true);
+        resign(true);
+      } else if (surplus(p) > 1) {
+        notify();
+      }
       return g;
     }
     if (hunt(m)) continue;
     if (idle.become_watcher(m)) {
       bool got = n_procs.load(std::memory_order_relaxed) > 1 && watch(m);
+      hand_over.paid(got);
       resign(got && surplus(p) > 1);
       if (got) continue;
     }

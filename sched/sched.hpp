@@ -112,6 +112,7 @@ extern std::atomic<P*> all_p[procs_max];                   // set once each
 extern std::atomic<unsigned> n_procs;                      // the limit now
 extern std::atomic<unsigned> n_made;                       // Ps ever made
 alignas(128) extern std::atomic<std::uint32_t> need_watch; // idle.cpp
+alignas(128) extern std::atomic<bool> hand_over_wakes;     // idle.cpp
 extern std::atomic<bool> exiting;                          // exit has begun
 
 struct alignas(128) global_queue {
@@ -158,12 +159,19 @@ GRT_INLINE std::uint32_t surplus(P* p) noexcept { return p->fresh.size() + p->re
 GRT_INLINE void push_ready(P* p, G* g) noexcept {
   if (GRT_UNLIKELY(!p->ready.push(g))) inject_inside(g);
 }
+void wake_for_hand_over() noexcept;
+/// After putting one into an empty `next`: whoever did may go on for long. A hint; the leader looks in any case.
+GRT_INLINE void handed_over() noexcept {
+  if (GRT_UNLIKELY(hand_over_wakes.load(std::memory_order_relaxed))) wake_for_hand_over();
+}
 GRT_INLINE void put_next(P* p, G* g) noexcept {
   G* old = p->next;
   p->next = g;
   if (old) {
     push_ready(p, old);
     notify();
+  } else {
+    handed_over();
   }
 }
 GRT_INLINE void prefetch_ahead(const ring& r) noexcept {
