@@ -107,6 +107,8 @@ enum class site : unsigned char {
   is_back,
   retire_fence,
   procs_fence,
+  mutex_lock, // sync/protocol_mutex.hpp, grt/sync.hpp
+  mutex_unlock,
   spin_lock, // base/spin.hpp
   spin_unlock,
   count
@@ -133,6 +135,12 @@ struct hardware {
   template <class T> static GRT_INLINE T exchange(std::atomic<T>& a, T x, std::memory_order o, site = {}) noexcept {
     return a.exchange(x, o);
   }
+  template <class T> static GRT_INLINE T fetch_or(std::atomic<T>& a, T x, std::memory_order o, site = {}) noexcept {
+    return a.fetch_or(x, o);
+  }
+  template <class T> static GRT_INLINE T fetch_and(std::atomic<T>& a, T x, std::memory_order o, site = {}) noexcept {
+    return a.fetch_and(x, o);
+  }
   // The same on fields of G, which lie in memory that nobody constructs anew.
   template <class T>
   requires std::is_scalar_v<T>
@@ -149,7 +157,9 @@ struct hardware {
   template <class T>
   requires std::is_scalar_v<T>
   static GRT_INLINE bool cas(T& a, T& was, T x, std::memory_order o, site = {}) noexcept {
-    return __atomic_compare_exchange(&a, &was, &x, false, static_cast<int>(o), __ATOMIC_RELAXED);
+    const bool acquires = o != std::memory_order_relaxed && o != std::memory_order_release; // [HELD-3]
+    return __atomic_compare_exchange(&a, &was, &x, false, static_cast<int>(o),
+                                     acquires ? __ATOMIC_ACQUIRE : __ATOMIC_RELAXED); // [HELD-3]
   }
   template <class T>
   requires std::is_scalar_v<T>

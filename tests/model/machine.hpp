@@ -297,6 +297,12 @@ struct modelled {
   template <class T> static T exchange(atomic<T>& a, T x, std::memory_order o, site at = {}) {
     return a.decode(current->perform({action::change, a.id, acquires(o), releases(o), a.encode(x), 0, at}));
   }
+  template <class T> static T fetch_or(atomic<T>& a, T x, std::memory_order o, site at = {}) {
+    return a.decode(current->perform({action::change, a.id, acquires(o), releases(o), a.encode(x), 0xff, at}));
+  }
+  template <class T> static T fetch_and(atomic<T>& a, T x, std::memory_order o, site at = {}) {
+    return a.decode(current->perform({action::change, a.id, acquires(o), releases(o), 0, a.encode(x), at}));
+  }
   static void compiler_fence(site at) { current->perform({action::barrier, 0, false, false, 0, 0, at}); }
   static void all_threads_fence(site at) { current->perform({action::all_barrier, 0, false, false, 0, 0, at}); }
   template <class T> static void futex_wait(atomic<T>& a, std::uint32_t x) {
