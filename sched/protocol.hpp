@@ -3,6 +3,8 @@
 // The runtime runs them on std::atomic and membarrier(2) (`hardware`, below); tests/model runs the same text on a
 // memory with store buffers and stale loads, through all interleavings, with each site's order or fence taken away in
 // turn. Nothing else belongs here: no clock, no queue, no policy of whom to steal from.
+// Hand-off and retirement: protocol_handoff.hpp. The scavenger's hold: protocol_held.hpp. Mutex:
+// sync/protocol_mutex.hpp.
 //
 // Bracket: ask, donate, take. M::lost, the word between the owner of a P and whoever wants some of its work:
 //

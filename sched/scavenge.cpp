@@ -24,7 +24,8 @@
 //     since `sp = not_saved` came before `reason`, and no later park can begin (H1).
 // H3  Below the saved sp less the red zone nothing is alive. The switch itself still calls grt_bind on that stack (a
 //     few frames; signals are blocked on these threads): one page below sp's is kept for it, and for the next frames.
-// H4  A claim may also meet a goroutine that runs, or a slot that is reused: then reason is none, and it is let go.
+// H4  A claim may also meet a goroutine that runs, or a slot that is reused: then reason is none, and it is let go. Or
+//     a foreign thread waits with it, and its sp is not_saved: what stood there before is of a goroutine that is gone.
 //
 // Nothing is asked of a goroutine's own thread, and a claim lasts some microseconds a goroutine: it is let go as soon
 // as its own pages are dropped. Rejected: a lock in G (every switch would take it); a flag the waker sets (an atomic
@@ -56,8 +57,8 @@ template <class T> T peek(const T& x) noexcept { return __atomic_load_n(&x, __AT
 // What may be dropped of g's stack; racy unless it is held.
 bool dead_part(const G* g, stack::span& out) noexcept {
   if (*const_cast<const volatile g_kind*>(&g->kind) != g_kind::goroutine) return false;
-  const char* top = peek(g->stk);
   void* sp = protocol::saved_sp<hardware>(g, not_saved, wait_reason::none);
+  const char* top = peek(g->stk); // of the same park, as sp is
   return top && sp && sp != not_saved && stack::below(top, static_cast<const char*>(sp), out);
 }
 

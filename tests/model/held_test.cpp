@@ -123,6 +123,18 @@ struct picked_there : held {
   }
 };
 
+// The goroutine is gone, its frame still written down; a foreign thread waits with its slot.
+struct reused : held {
+  reused(memory m, site without) : held(m, without, 2) {}
+  void program(unsigned t) override {
+    if (t) return scavenge();
+    claim(0); // the stack is another's
+    ran(2);
+    is_parking<modelled>(&g, not_saved, waits);
+  }
+};
+
+TEST(Held, Reused_Holds) { expect_holds<reused>("reused", 10, true); }
 TEST(Held, PickedHere_Holds) { expect_holds<picked_here>("picked here", 1000, true); }
 TEST(Held, PickedThere_Holds) { expect_holds<picked_there>("picked there", 1000, true); }
 
