@@ -7,6 +7,7 @@
 
 #include "base/futex.hpp"
 #include "sched/hooks.hpp"
+#include "sched/protocol_held.hpp"
 #include "sched/sched.hpp"
 
 namespace grt {
@@ -63,7 +64,7 @@ void foreign_park(G* g, std::uintptr_t release, wait_reason why, const void* obj
   g->ext->object = object;
   arch::capture(g->ext->at);
   g->flags = park_stamp(arch::cycles());
-  g->reason = why;
+  protocol::is_parking<hardware>(g, not_saved, why); // the slot may have been a goroutine's (scavenge.cpp, H4)
   protocol::foreign_publish<hardware>(word(g));
   if (release & 1) grt_commit(release);
   else reinterpret_cast<spin_lock*>(release)->unlock();

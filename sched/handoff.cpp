@@ -40,6 +40,7 @@
 #include "base/futex.hpp"
 #include "sched/hooks.hpp"
 #include "sched/pin.hpp"
+#include "sched/protocol_handoff.hpp"
 #include "sched/sched.hpp"
 #include "sched/stall.hpp"
 
@@ -50,10 +51,9 @@ std::atomic<std::uint64_t> handoffs{0};
 namespace {
 constexpr std::int64_t rest_ns = 5'000'000'000;
 
-spin_lock lock; // the lists, and `background` of those in them
+constinit protocol::resters<hardware, M> at_rest;
+spin_lock& lock = at_rest.lock; // the lists, and `background` of those in them
 M* drifting;
-M* resting;
-M* threadless; // slots of ended threads: a thief may still look at them
 std::atomic<unsigned> n_adrift{0};
 
 void drift_begins(M* m, bool computes, bool announced) noexcept {
@@ -72,8 +72,7 @@ void drift_begins(M* m, bool computes, bool announced) noexcept {
 // Under lock, on m's own thread, whose goroutine has left it. false: the thread must end, it cannot rise from
 // SCHED_IDLE.
 bool drift_leave(M* m) noexcept {
-  m->in = 1;
-  m->lost.store(lost_state::free, std::memory_order_release); // [LOST-1] inside for good: a late thief gives up
+  protocol::is_back<hardware>(m);
   m->woken_as_watcher = false;
   sched_param none{};
   bool rises = !m->background || sched_setscheduler(0, SCHED_OTHER, &none) == 0;
@@ -122,13 +121,8 @@ void* worker_main(void* arg) {
 
 // An M at rest, or a new one whose thread waits likewise. null: no memory or no thread.
 M* any_resting() noexcept {
-  M* m;
-  bool has_thread = true;
-  {
-    spin_guard hold(lock);
-    if ((m = resting)) resting = m->rest_next;
-    else if (has_thread = false; (m = threadless)) threadless = m->rest_next;
-  }
+  bool has_thread;
+  M* m = at_rest.take(has_thread);
   if (has_thread) return m;
   try {
     if (!m) m = m_make(procs_max);
@@ -138,22 +132,13 @@ M* any_resting() noexcept {
   if (threads() >= threads_max.load(std::memory_order_relaxed)) too_many();
   if (!thread_start(worker_main, m)) return m;
   spin_guard hold(lock);
-  m->rest_next = threadless;
-  threadless = m;
+  at_rest.put(m, false);
   return nullptr;
 }
 
 void back_to_rest(M* m) noexcept { // nobody gave it anything
   spin_guard hold(lock);
-  m->rest_next = resting;
-  resting = m;
-}
-
-// Whoever calls this owns vp: by `take`, or as its M.
-void give(P* vp, M* to) noexcept {
-  to->p = vp;
-  vp->m.store(to, std::memory_order_release); // [LEND-2] a thief that asks `to` finds it made
-  handoffs.fetch_add(1, std::memory_order_relaxed);
+  at_rest.put(m, true);
 }
 
 struct requeue : commit_record {
@@ -162,15 +147,8 @@ struct requeue : commit_record {
 };
 } // namespace
 
-void give_turn(M* m) noexcept {
-  m->turn.store(1, std::memory_order_release); // [LEND-1]
-  futex_wake(&m->turn);
-}
-
-void await_turn(M* m) noexcept {
-  while (!m->turn.load(std::memory_order_acquire)) futex_wait(&m->turn, 0); // [LEND-1]
-  m->turn.store(0, std::memory_order_relaxed);
-}
+void give_turn(M* m) noexcept { protocol::give_turn<hardware>(m); }
+void await_turn(M* m) noexcept { protocol::await_turn<hardware>(m); }
 
 std::uint64_t thread_cpu_ns(int tid) noexcept {
   timespec t{};
@@ -196,27 +174,26 @@ char thread_state(int tid) noexcept {
 unsigned adrift() noexcept { return n_adrift.load(std::memory_order_relaxed); }
 
 bool hand_off(P* vp, std::uint32_t tick, bool computes, std::uint64_t starts_at) noexcept {
-  M* m = vp->m.load(std::memory_order_acquire); // [LEND-2]
+  M* m = protocol::holder_of<hardware>(vp);
   M* to = m->keeper ? nullptr : any_resting();
   if (!to && !m->keeper) return false;
   lost_state was = m->lost.load(std::memory_order_relaxed);
   bool takable = was == lost_state::free || was == lost_state::poke || was == lost_state::announced;
-  bool mine = takable && protocol::seize<hardware>(m, was, steal_pair);
+  auto good = [=] { return *const_cast<volatile std::uint32_t*>(&vp->tick) == tick && m->g != m->g0p; };
+  auto begins = [=, &to] {
+    if (was == lost_state::announced) announced_end();
+    if (m->keeper) to = m->lender; // it waits for just this
+    drift_begins(m, computes, was == lost_state::announced);
+    turn(vp);
+    if (starts_at) vp->starts_at = starts_at;
+  };
+  bool mine = takable && protocol::take_for<hardware>(vp, m, was, to, steal_pair, good, begins);
   if (mine) {
-    mine = protocol::shut_out<hardware>(m) && vp->m.load(std::memory_order_relaxed) == m &&
-           *const_cast<volatile std::uint32_t*>(&vp->tick) == tick && m->g != m->g0p;
-    if (mine) {
-      if (was == lost_state::announced) announced_end();
-      if (m->keeper) to = m->lender; // it waits for just this
-      drift_begins(m, computes, was == lost_state::announced);
-      turn(vp);
-      if (starts_at) vp->starts_at = starts_at;
-      give(vp, to);
-    }
-    protocol::let_go<hardware>(m, mine, mine ? lost_state::gone : was);
+    handoffs.fetch_add(1, std::memory_order_relaxed);
+    give_turn(to);
+  } else if (to && !m->keeper) {
+    back_to_rest(to);
   }
-  if (mine) give_turn(to);
-  else if (to && !m->keeper) back_to_rest(to);
   return mine;
 }
 
@@ -291,24 +268,10 @@ bool rest(M* m) noexcept {
   {
     spin_guard hold(lock);
     bool stays = drift_leave(m);
-    M*& list = stays ? resting : threadless;
-    m->rest_next = list;
-    list = m;
+    at_rest.put(m, stays);
     if (!stays) return false;
   }
-  while (!m->turn.load(std::memory_order_acquire)) { // [LEND-1]
-    futex_wait(&m->turn, 0, rest_ns);
-    if (m->turn.load(std::memory_order_acquire)) break; // [LEND-1]
-    spin_guard hold(lock);
-    M** at = &resting;
-    while (*at && *at != m) at = &(*at)->rest_next;
-    if (!*at) continue; // taken from the list: its turn is coming
-    *at = m->rest_next;
-    m->rest_next = threadless;
-    threadless = m;
-    return false;
-  }
-  m->turn.store(0, std::memory_order_relaxed);
+  if (!at_rest.await_turn_for(m, rest_ns)) return false;
   deny(m);
   return true;
 }
@@ -325,17 +288,12 @@ bool blocking_begin() noexcept {
     if (to && !m->keeper) back_to_rest(to);
     return true;
   }
-  lost_state l = lost_state::free;
-  // [LOST-1] inside, so nobody takes
-  while (
-      !m->lost.compare_exchange_strong(l, to ? lost_state::gone : lost_state::announced, std::memory_order_acq_rel)) {
-    deny(m);
-    l = lost_state::free;
-  }
+  protocol::step_aside<hardware>(m, to ? lost_state::gone : lost_state::announced);
   if (to) {
     drift_begins(m, false, true);
     turn(m->p);
-    give(m->p, to);
+    protocol::give<hardware>(m->p, to);
+    handoffs.fetch_add(1, std::memory_order_relaxed);
   } else {
     announced_begin();
   }
@@ -350,18 +308,9 @@ void blocking_end() noexcept {
   int e = errno;
   M* m = me();
   watch_mutexes(m->g, "blocking"); // also where its processor is still there: that was luck
-  lost_state l;
-  for (;;) {
-    l = m->lost.load(std::memory_order_acquire); // [LOST-1]
-    if (l == lost_state::announced &&
-        m->lost.compare_exchange_strong(l, lost_state::free, std::memory_order_acq_rel)) { // [LOST-1]
-      announced_end();
-      break;
-    }
-    if (l != lost_state::announced && l != lost_state::take) break;
-    sched_yield();
-  }
-  if (l == lost_state::gone) reacquire(m);
+  lost_state was = protocol::step_back<hardware>(m);
+  if (was == lost_state::announced) announced_end();
+  if (was == lost_state::gone) reacquire(m);
   set_errno(e);
 }
 

@@ -13,6 +13,7 @@
 #include "base/futex.hpp"
 #include "sched/handoff.hpp"
 #include "sched/hooks.hpp"
+#include "sched/protocol_handoff.hpp"
 #include "sched/sched.hpp"
 #include "sched/timers.hpp"
 #include "stack/reclaim.hpp"
@@ -196,9 +197,7 @@ static void retire(M* m) noexcept {
     timers_move(p, all_p[0].load(std::memory_order_relaxed));
     notify();
     stack::give_back(p->stacks);
-    // [RETIRE-1] then look; set_procs stores the number, then wakes
-    m->asleep.exchange(deep, std::memory_order_seq_cst);
-    if (p->id < n_procs.load(std::memory_order_seq_cst)) break; // [RETIRE-1]
+    if (!protocol::may_retire<hardware>(m, p->id, n_procs)) break;
     count_retired(1);
     futex_wait(&m->asleep, deep);
     count_retired(-1);

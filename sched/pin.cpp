@@ -29,6 +29,7 @@
 #include "sched/handoff.hpp"
 #include "sched/hooks.hpp"
 #include "sched/pin.hpp"
+#include "sched/protocol_handoff.hpp"
 #include "sched/sched.hpp"
 
 namespace grt {
@@ -55,7 +56,7 @@ void* keeper_main(void* arg) {
     M* lender = m->lender;
     P* p = m->p;
     keeper_fate fate = std::exchange(m->fate, keeper_fate::keeps);
-    p->m.store(lender, std::memory_order_release); // [LEND-2]
+    protocol::set_holder<hardware>(p, lender);
     if (fate == keeper_fate::keeps) {
       m->vacant.store(1, std::memory_order_release); // [LEND-3] p, lend and lender are the next one's to write
       give_turn(lender);
@@ -105,10 +106,9 @@ void keeper_drop(M* m) noexcept {
 void lend(M* m, G* g) noexcept {
   M* keeper = g->ext->keeper;
   while (!keeper->vacant.exchange(0, std::memory_order_acquire)) sched_yield(); // [LEND-3]
-  keeper->p = m->p;
   keeper->lend = g;
   keeper->lender = m;
-  m->p->m.store(keeper, std::memory_order_release); // [LEND-2] a thief that asks the keeper finds it made
+  protocol::give<hardware>(m->p, keeper);
   give_turn(keeper);
   await_turn(m);
   deny(m);

@@ -3,6 +3,8 @@
 // The runtime runs them on std::atomic and membarrier(2) (`hardware`, below); tests/model runs the same text on a
 // memory with store buffers and stale loads, through all interleavings, with each site's order or fence taken away in
 // turn. Nothing else belongs here: no clock, no queue, no policy of whom to steal from.
+// Hand-off and retirement: protocol_handoff.hpp. The scavenger's hold: protocol_held.hpp. Mutex:
+// sync/protocol_mutex.hpp.
 //
 // Bracket: ask, donate, take. M::lost, the word between the owner of a P and whoever wants some of its work:
 //
@@ -53,6 +55,7 @@
 #include <atomic>
 #include <cstdint>
 #include <sched.h>
+#include <type_traits>
 
 #include "arch/arch.hpp"
 #include "base/futex.hpp"
@@ -92,6 +95,22 @@ enum class site : unsigned char {
   far_side,
   foreign_wait,
   foreign_ready,
+  park_reason, // protocol_held.hpp
+  ready_fence,
+  hold_fence,
+  held_reason,
+  held_leave,
+  held_let_go,
+  give_turn, // protocol_handoff.hpp
+  await_turn,
+  set_holder,
+  holder_of,
+  step_back,
+  is_back,
+  retire_fence,
+  procs_fence,
+  mutex_lock, // sync/protocol_mutex.hpp, grt/sync.hpp
+  mutex_unlock,
   spin_lock, // base/spin.hpp
   spin_unlock,
   count
@@ -115,11 +134,51 @@ struct hardware {
   static GRT_INLINE bool cas(std::atomic<T>& a, T& was, T x, std::memory_order o, site = {}) noexcept {
     return a.compare_exchange_strong(was, x, o);
   }
+  template <class T> static GRT_INLINE T exchange(std::atomic<T>& a, T x, std::memory_order o, site = {}) noexcept {
+    return a.exchange(x, o);
+  }
+  template <class T> static GRT_INLINE T fetch_or(std::atomic<T>& a, T x, std::memory_order o, site = {}) noexcept {
+    return a.fetch_or(x, o);
+  }
+  template <class T> static GRT_INLINE T fetch_and(std::atomic<T>& a, T x, std::memory_order o, site = {}) noexcept {
+    return a.fetch_and(x, o);
+  }
+  // The same on fields of G, which lie in memory that nobody constructs anew.
+  template <class T>
+  requires std::is_scalar_v<T>
+  static GRT_INLINE T load(const T& a, std::memory_order o, site = {}) noexcept {
+    T x;
+    __atomic_load(&a, &x, static_cast<int>(o));
+    return x;
+  }
+  template <class T>
+  requires std::is_scalar_v<T>
+  static GRT_INLINE void store(T& a, T x, std::memory_order o, site = {}) noexcept {
+    __atomic_store(&a, &x, static_cast<int>(o));
+  }
+  template <class T>
+  requires std::is_scalar_v<T>
+  static GRT_INLINE bool cas(T& a, T& was, T x, std::memory_order o, site = {}) noexcept {
+    const bool acquires = o != std::memory_order_relaxed && o != std::memory_order_release; // [HELD-3]
+    return __atomic_compare_exchange(&a, &was, &x, false, static_cast<int>(o),
+                                     acquires ? __ATOMIC_ACQUIRE : __ATOMIC_RELAXED); // [HELD-3]
+  }
+  template <class T>
+  requires std::is_scalar_v<T>
+  static GRT_INLINE T exchange(T& a, T x, std::memory_order o, site = {}) noexcept {
+    T was;
+    __atomic_exchange(&a, &x, &was, static_cast<int>(o));
+    return was;
+  }
   static GRT_INLINE void compiler_fence(site) noexcept {
     std::atomic_signal_fence(std::memory_order_seq_cst);
   } // [BRK-1]
   static void all_threads_fence(site) noexcept { membarrier(); }
+  static void full_fence(site) noexcept { std::atomic_thread_fence(std::memory_order_seq_cst); } // [RETIRE-1]
   static void futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t x) noexcept { grt::futex_wait(&word, x); }
+  static void futex_wait_for(std::atomic<std::uint32_t>& word, std::uint32_t x, std::int64_t ns) noexcept {
+    grt::futex_wait(&word, x, ns);
+  }
   static void futex_wake(std::atomic<std::uint32_t>& word) noexcept { grt::futex_wake(&word); }
   static constexpr bool loads_in_order() noexcept {
 #if defined(__x86_64__)

@@ -25,7 +25,8 @@
 //     since `sp = not_saved` came before `reason`, and no later park can begin (H1).
 // H3  Below the saved sp less the red zone nothing is alive. The switch itself still calls grt_bind on that stack (a
 //     few frames; signals are blocked on these threads): one page below sp's is kept for it, and for the next frames.
-// H4  A claim may also meet a goroutine that runs, or a slot that is reused: then reason is none, and it is let go.
+// H4  A claim may also meet a goroutine that runs, or a slot that is reused: then reason is none, and it is let go. Or
+//     a foreign thread waits with it, and its sp is not_saved: what stood there before is of a goroutine that is gone.
 //
 // Nothing is asked of a goroutine's own thread, and a claim lasts some microseconds a goroutine: it is let go as soon
 // as its own pages are dropped. Rejected: a lock in G (every switch would take it); a flag the waker sets (an atomic
@@ -36,13 +37,13 @@
 #include <sched.h>
 
 #include "base/futex.hpp"
+#include "sched/protocol_held.hpp"
 #include "sched/sched.hpp"
 #include "sched/slab.hpp"
 #include "stack/reclaim.hpp"
 
 namespace grt {
 namespace {
-enum : std::uint8_t { nobody, claimed, wanted };
 constexpr unsigned batch = 64, many_windows = 10'000, passes_skipped_most = 7;
 
 // One pass; of the one who holds `at_work`.
@@ -53,32 +54,22 @@ bool unsparing;               // this pass
 std::uint64_t dropped;        // windows and pages of Gs, in this pass
 unsigned skip = 0, quiet = 0; // calls to let pass; after passes that found nothing
 
-wait_reason reason_of(const G* g) noexcept {
-  wait_reason r;
-  __atomic_load(&g->reason, &r, __ATOMIC_ACQUIRE); // [HELD-1] sp is of this park
-  return r;
-}
 template <class T> T peek(const T& x) noexcept { return __atomic_load_n(&x, __ATOMIC_RELAXED); }
 
 // What may be dropped of g's stack; racy unless it is held.
 bool dead_part(const G* g, stack::span& out) noexcept {
-  if (*const_cast<const volatile g_kind*>(&g->kind) != g_kind::goroutine || reason_of(g) == wait_reason::none)
-    return false;
-  const char *top = peek(g->stk), *sp = static_cast<const char*>(peek(g->sp));
-  return top && sp && sp != not_saved && stack::below(top, sp, out);
-}
-
-void let_go(G* g) noexcept {
-  if (__atomic_exchange_n(&g->held, nobody, __ATOMIC_ACQ_REL) == wanted) inject(g); // [HELD-3]
+  if (*const_cast<const volatile g_kind*>(&g->kind) != g_kind::goroutine) return false;
+  void* sp = protocol::saved_sp<hardware>(g, not_saved, wait_reason::none);
+  const char* top = peek(g->stk); // of the same park, as sp is
+  return top && sp && sp != not_saved && stack::below(top, static_cast<const char*>(sp), out);
 }
 
 void shrink(G* const* gs, unsigned n) noexcept {
-  for (unsigned i = 0; i < n; i++) __atomic_store_n(&gs[i]->held, claimed, __ATOMIC_RELAXED);
-  membarrier(); // [HELD-2]
+  protocol::hold<hardware>(gs, n);
   for (unsigned i = 0; i < n; i++) {
     stack::span dead;
     if (dead_part(gs[i], dead)) dropped += stack::drop(dead);
-    let_go(gs[i]);
+    if (protocol::let_go_of<hardware>(gs[i])) inject(gs[i]);
   }
 }
 
@@ -137,10 +128,7 @@ bool step() noexcept {
 }
 } // namespace
 
-bool left_to_scavenger(G* g) noexcept {
-  std::uint8_t was = claimed;
-  return __atomic_compare_exchange_n(&g->held, &was, wanted, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED); // [HELD-3]
-}
+bool left_to_scavenger(G* g) noexcept { return protocol::leave_to_holder<hardware>(g); }
 
 bool scavenge(std::uint64_t budget_ns) noexcept {
   if (!slab_begin() || !begin_work()) return false;

@@ -9,6 +9,7 @@
 #include "sched/foreign.hpp"
 #include "sched/handoff.hpp"
 #include "sched/hooks.hpp"
+#include "sched/protocol_held.hpp"
 
 namespace grt {
 
@@ -112,11 +113,10 @@ GRT_NOINLINE void park(G* self, std::uintptr_t release, wait_reason why, const v
   if (GRT_UNLIKELY(!m)) return foreign_park(self, release, why, object);
   std::uint32_t hooked = hooks.load(std::memory_order_relaxed);
   if (GRT_UNLIKELY(hooked)) about_to_switch(self, why);
-  self->sp = not_saved;
-  self->wait = wait_word(self->wait, object); // [LOOK-1] debug/ sees these three once the switch has released the lock
+  self->wait = wait_word(self->wait, object); // [LOOK-1] debug/ sees these once the switch has released the lock
   self->flags = park_stamp(m->p->cycles0);    // a clock would cost more than the park
-  __atomic_store(&self->reason, &why, __ATOMIC_RELEASE); // [HELD-1]
-  if (GRT_UNLIKELY(!enter(m))) {                         // without a P: this M rests as soon as our registers are saved
+  protocol::is_parking<hardware>(self, not_saved, why);
+  if (GRT_UNLIKELY(!enter(m))) { // without a P: this M rests as soon as our registers are saved
     record(m, trace::kind::park, self->id, 0, static_cast<std::uint32_t>(why));
     switch_to(m, self, m->g0p, release);
   } else {
@@ -136,7 +136,7 @@ static GRT_NOINLINE void ready_adrift(M* m, G* g) noexcept {
 GRT_NOINLINE void ready(G* g) noexcept {
   san::release(g);
   if (GRT_UNLIKELY(g->kind == g_kind::foreign)) return foreign_ready(g);
-  g->reason = wait_reason::none;
+  protocol::is_runnable<hardware>(g, wait_reason::none);
   M* m = me();
   record(m, trace::kind::ready, g->id, m ? m->g->id : 0);
   if (GRT_UNLIKELY(!m || migrating())) return inject(g);
@@ -148,7 +148,7 @@ GRT_NOINLINE void ready(G* g) noexcept {
 void ready_tail(G* g) noexcept {
   san::release(g);
   if (GRT_UNLIKELY(g->kind == g_kind::foreign)) return foreign_ready(g);
-  g->reason = wait_reason::none;
+  protocol::is_runnable<hardware>(g, wait_reason::none);
   M* m = me();
   record(m, trace::kind::ready, g->id, m ? m->g->id : 0);
   if (GRT_UNLIKELY(!m || migrating())) return inject(g);

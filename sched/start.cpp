@@ -25,6 +25,7 @@
 #include "sched/hooks.hpp"
 #include "sched/pin.hpp"
 #include "sched/ports.hpp"
+#include "sched/protocol_handoff.hpp"
 #include "sched/quota.hpp"
 #include "sched/scavenge.hpp"
 #include "sched/sched.hpp"
@@ -422,15 +423,10 @@ static unsigned change_procs(unsigned n) {
     spin_guard hold(starting);
     old = n_procs.load(std::memory_order_relaxed);
     make_procs(n);
-    n_procs.store(n, std::memory_order_seq_cst); // [RETIRE-1]
+    protocol::set_limit<hardware>(n_procs, n);
   }
-  for (unsigned i = 0; i < n_made.load(std::memory_order_relaxed);
-       i++) { // the retired ones look; sleepers whose turn it is to retire, too
-    M* m = all_p[i].load(std::memory_order_relaxed)->m.load(std::memory_order_relaxed);
-    std::uint32_t was = 1; // deep: retired or idle. An idle one looks and sleeps again
-    m->asleep.compare_exchange_strong(was, 2, std::memory_order_seq_cst); // [RETIRE-1] also where it fails
-    futex_wake(&m->asleep);
-  }
+  for (unsigned i = 0; i < n_made.load(std::memory_order_relaxed); i++)
+    protocol::wake_retired<hardware>(all_p[i].load(std::memory_order_relaxed));
   return old;
 }
 

@@ -4,6 +4,7 @@
 
 #include "sched/handoff.hpp"
 #include "sched/hooks.hpp"
+#include "sched/protocol_handoff.hpp"
 #include "sched/sched.hpp"
 
 namespace grt {
@@ -49,7 +50,7 @@ void deny(M* m) noexcept { protocol::deny<hardware>(m); }
 // The owner did not answer: it is in user code, or off its core.
 static bool take(M* m, M* victim, P* vp, lost_state back) noexcept {
   P* p = m->p;
-  bool mine = protocol::shut_out<hardware>(victim) && victim->p == vp;
+  bool mine = protocol::shut_out<hardware>(victim, vp);
   if (mine) {
     std::uint32_t n = move(vp->fresh, p->fresh, (vp->fresh.size() + 1) / 2);
     n += move(vp->ready, p->ready, (vp->ready.size() + 1) / 2);
@@ -63,7 +64,7 @@ static bool take(M* m, M* victim, P* vp, lost_state back) noexcept {
 }
 
 static bool steal(M* m, P* vp) noexcept {
-  M* victim = vp->m.load(std::memory_order_acquire); // [LEND-2]
+  M* victim = protocol::holder_of<hardware>(vp);
   if (!victim || victim == m) return false;
   lost_state l = victim->lost.load(std::memory_order_relaxed);
   bool got;

@@ -28,6 +28,7 @@
 #include "sched/handoff.hpp"
 #include "sched/hooks.hpp"
 #include "sched/pin.hpp"
+#include "sched/protocol_handoff.hpp"
 #include "sched/scavenge.hpp"
 #include "sched/sched.hpp"
 #include "sched/stall.hpp"
@@ -93,7 +94,7 @@ struct look {
   void look_at(unsigned i) noexcept {
     P* p = all_p[i].load(std::memory_order_relaxed);
     sighting& s = seen[i];
-    M* m = p->m.load(std::memory_order_acquire); // [LEND-2]
+    M* m = protocol::holder_of<hardware>(p);
     std::uint32_t tick = peek(p->tick), head = peek(p->ready.head);
     bool announced = m->lost.load(std::memory_order_relaxed) == lost_state::announced;
     if (head != s.ready_head || head == peek(p->ready.tail)) {

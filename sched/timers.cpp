@@ -5,6 +5,7 @@
 #include <ctime>
 
 #include "sched/hooks.hpp"
+#include "sched/protocol_held.hpp"
 #include "sched/sched.hpp"
 
 namespace grt {
@@ -57,7 +58,7 @@ void timers_run(M* m) noexcept {
         ready(g);
         continue;
       }
-      g->reason = wait_reason::none;
+      protocol::is_runnable<hardware>(g, wait_reason::none);
       record(m, trace::kind::ready, g->id);
       if (migrating()) inject(g);
       else if (m->p->next) push_ready(m->p, g);

@@ -11,6 +11,7 @@
 
 #include "sched/sched.hpp"
 #include "sched/timed.hpp"
+#include "sync/protocol_mutex.hpp"
 
 namespace grt {
 namespace {
@@ -33,12 +34,8 @@ template <bool limited> GRT_NOINLINE bool mutex::lock_slow(std::int64_t timeout_
     return locked;
   };
   for (int spins = 0;;) {
-    std::uint32_t s = state_.load(std::memory_order_relaxed);
-    if (!(s & locked) && (!(s & starving) || since)) {
-      if (state_.compare_exchange_weak(s, s | locked, std::memory_order_acquire, std::memory_order_relaxed))
-        return end(true); // [MUTEX-1]
-      continue;
-    }
+    std::uint32_t s;
+    if (protocol::take_free<hardware>(state_, since != 0, s)) return end(true);
     if (limited && timeout_ns == 0) return false;
     if (!(s & starving) && spins < 4 && may_spin()) {
       for (int i = 0; i < 30; i++) arch::relax();
@@ -56,7 +53,7 @@ template <bool limited> GRT_NOINLINE bool mutex::lock_slow(std::int64_t timeout_
         timed->arm(to);
       }
     }
-    std::uint32_t want = queued | (now_ns() - since > starve_ns ? starving : 0);
+    bool starves = now_ns() - since > starve_ns;
     queue_lock_.lock();
     queue_lock_.tsan_acquire();
     if constexpr (limited) {
@@ -66,9 +63,7 @@ template <bool limited> GRT_NOINLINE bool mutex::lock_slow(std::int64_t timeout_
         return end(false);
       }
     }
-    s = state_.fetch_or(want, std::memory_order_acq_rel); // [MUTEX-1] from here an unlock comes by queue_lock_
-    if (!(s & locked)) {                                  // it was unlocked meanwhile
-      if (queue_.empty()) state_.fetch_and(~(queued | starving), std::memory_order_relaxed);
+    if (!protocol::must_queue<hardware>(state_, queue_, starves)) { // it was unlocked meanwhile
       queue_lock_.tsan_release();
       queue_lock_.unlock();
       continue;
@@ -76,7 +71,7 @@ template <bool limited> GRT_NOINLINE bool mutex::lock_slow(std::int64_t timeout_
     g->w.sel = nullptr;
     g->ok = ok_waiting;
     queue_.push(&g->w);
-    if (want & starving) { // who has waited longest stands first
+    if (starves) { // who has waited longest stands first
       queue_.remove(&g->w);
       g->w.prev = nullptr;
       g->w.next = queue_.head;
@@ -98,34 +93,19 @@ template bool mutex::lock_slow<true>(std::int64_t, detail::ending*);
 GRT_NOINLINE void mutex::unlock_slow() noexcept {
   queue_lock_.lock();
   queue_lock_.tsan_acquire();
-  std::uint32_t s = state_.load(std::memory_order_relaxed);
-  if (!(s & locked)) fatal("unlock of an unlocked grt::mutex");
-  detail::waiter* w = queue_.pop();
-  if (!w) { // an expired waiter left its flag behind. Whoever queues from here on sets it anew, and must be woken
-    state_.fetch_and(~(queued | starving), std::memory_order_relaxed);
+  if (!(state_.load(std::memory_order_relaxed) & locked)) fatal("unlock of an unlocked grt::mutex");
+  bool hand_over = false;
+  auto told = [&](detail::waiter* w, bool over) { g_of(w)->ok = hand_over = over; };
+  auto unlocks = [this] {
     queue_lock_.tsan_release();
     queue_lock_.unlock();
-    return unlock();
-  }
-  std::uint32_t drop = locked;
-  bool hand_over = s & starving;
-  if (queue_.empty()) drop |= queued | starving;
-  else if (hand_over) drop |= starving; // the next in the queue judges for itself
-  if (hand_over) drop &= ~locked;
-  G* g = g_of(w);
-  g->ok = hand_over;
-  // With the lock still set nobody can own, and so destroy, this mutex: the queue lock goes first, the state last. Who
-  // queues in between is woken by g, which comes by.
-  if (hand_over) {
-    state_.fetch_and(~drop, std::memory_order_release); // [MUTEX-1] ours to touch until ready()
-    queue_lock_.unlock();
-    return ready(g);
-  }
-  state_.fetch_and(~(drop & ~locked), std::memory_order_relaxed);
-  queue_lock_.unlock();
-  state_.fetch_and(~locked, std::memory_order_release); // [MUTEX-1] last touch
-  ready_tail(g);
+  };
+  detail::waiter* w = protocol::unlock_slow<hardware>(state_, queue_, told, unlocks); // else the last touch
+  if (!w) return unlock(); // an expired waiter left its flag behind
+  hand_over ? ready(g_of(w)) : ready_tail(g_of(w));
 }
+
+static_assert(protocol::mutex_locked == 1 && protocol::mutex_queued == 2 && protocol::mutex_starving == 4);
 
 void mutex::lock(const context& ctx) {
   detail::ending* e = detail::check_ending(ctx);

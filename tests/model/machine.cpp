@@ -84,13 +84,14 @@ void world::forget(state& s) const {
 
 void world::tell(unsigned t, const operation& o, const std::string& more) {
   if (!telling_) return;
-  static const char* const names[] = {
-      "load",       "store",      "cas",        "read",  "write", "lock",   "try_lock", "unlock", "compiler barrier",
-      "membarrier", "futex_wait", "futex_wake", "pause", "same",  "choose", "ran",      "claims", "marks",
-      "drops",      "fails",      "done"};
+  static const char* const names[] = {"load",       "store",  "cas",        "change",     "read",
+                                      "write",      "lock",   "try_lock",   "unlock",     "compiler barrier",
+                                      "membarrier", "fence",  "futex_wait", "futex_wake", "pause",
+                                      "same",       "choose", "ran",        "claims",     "marks",
+                                      "drops",      "fails",  "done"};
   std::string line = std::to_string(t) + ": " + names[static_cast<int>(o.what)];
   if (o.what >= action::count && o.what <= action::drop) line += " #" + std::to_string(o.loc);
-  else if (o.what != action::barrier && o.what != action::all_barrier && o.what < action::pause)
+  else if (o.what < action::barrier || (o.what > action::full_barrier && o.what < action::pause))
     line += " " + locs_[o.loc].name;
   if (o.acquire) line += " acquire";
   if (o.release) line += " release";
@@ -192,7 +193,7 @@ void world::step(const state& s, unsigned t) {
   case action::count:
   case action::claim:
     if (++to.notes[o.loc] > 1)
-      wrong(o.what == action::count ? "item " + std::to_string(o.loc) + " was run twice" : "two parties inside a P");
+      wrong(o.what == action::count ? "item " + std::to_string(o.loc) + " was run twice" : "two parties in one place");
     return simply(to);
   case action::mark: to.notes[o.loc] = o.x; return simply(to);
   case action::drop: to.notes[o.loc]--; return simply(to);
@@ -213,6 +214,9 @@ void world::step(const state& s, unsigned t) {
     if (telling_) texts_.push_back(told_.back());
     told_.resize(n);
     return;
+  case action::full_barrier:
+    if (!missing(o)) fence(to, t);
+    return simply(to);
   case action::wake:
     fence(to, t);
     wake(to, o.loc);
@@ -265,6 +269,7 @@ void world::step_tso(const state& s, unsigned t, const operation& o) {
   case action::cas:
     if (had == o.was) x = o.x;
     return done(had);
+  case action::change: x = static_cast<byte>((had & o.was) | o.x); return done(had);
   case action::lock:
     if (had) return;
     x = 1;
@@ -298,9 +303,14 @@ void world::step_weak(const state& s, unsigned t, const operation& o) {
   for (int i = base.n[o.loc] - 1; i >= base.t[t].seen[o.loc]; i--) { // newest first
     byte had = base.s[o.loc][i].x, r = had;
     bool writes = false;
+    byte x = o.x;
     switch (o.what) {
     case action::load: break;
     case action::cas: writes = had == o.was; break;
+    case action::change:
+      writes = true;
+      x = static_cast<byte>((had & o.was) | o.x);
+      break;
     case action::lock:
       if (had) continue;
       writes = true;
@@ -317,10 +327,11 @@ void world::step_weak(const state& s, unsigned t, const operation& o) {
     auto& me = to.t[t];
     me.seen[o.loc] = static_cast<byte>(i);
     if (o.acquire && !missing(o)) join(me.seen, to.s[o.loc][i].carries);
-    if (writes) put(to, t, o.loc, static_cast<byte>(i + 1), o.x, o.release && !missing(o), i);
+    if (writes) put(to, t, o.loc, static_cast<byte>(i + 1), x, o.release && !missing(o), i);
     std::string more;
     if (telling_) more = " is " + std::to_string(had) + (i + 1 < base.n[o.loc] ? " (not the newest)" : "");
     if (telling_ && o.what == action::cas) more += writes ? ", becomes " + std::to_string(o.x) : ": fails";
+    if (telling_ && o.what == action::change) more += ", becomes " + std::to_string(x);
     if (o.what == action::wait && had == o.was) {
       me.waits = static_cast<byte>(o.loc + 1);
       tell(t, o, ": asleep");

@@ -43,6 +43,7 @@ enum class action : byte {
   load,
   store,
   cas,
+  change,
   plain_read,
   plain_write,
   lock,
@@ -50,6 +51,7 @@ enum class action : byte {
   unlock,
   barrier,
   all_barrier,
+  full_barrier,
   wait,
   wake,
   pause,
@@ -67,14 +69,14 @@ struct operation {
   action what = action::done;
   byte loc = 0;
   bool acquire = false, release = false;
-  byte x = 0, was = 0; // stored; expected
+  byte x = 0, was = 0; // stored; expected, or (change) what is kept of what was there
   site at{};
   const char* why = ""; // fail
 
   bool loads() const { return what == action::load || what == action::plain_read; }
 };
 
-constexpr unsigned threads_max = 3, locs_max = 22, stores_max = 14, buffer_max = 6, notes_max = 8;
+constexpr unsigned threads_max = 3, locs_max = 32, stores_max = 14, buffer_max = 6, notes_max = 8;
 using view = std::array<byte, locs_max>; // atomic: index of a store; plain: what is known of it
 
 constexpr byte knows_write = 1, knows_all = 0xff; // of a plain location; 2 << t: of thread t's newest read
@@ -292,11 +294,23 @@ struct modelled {
     was = a.decode(had);
     return had == expected;
   }
+  template <class T> static T exchange(atomic<T>& a, T x, std::memory_order o, site at = {}) {
+    return a.decode(current->perform({action::change, a.id, acquires(o), releases(o), a.encode(x), 0, at}));
+  }
+  template <class T> static T fetch_or(atomic<T>& a, T x, std::memory_order o, site at = {}) {
+    return a.decode(current->perform({action::change, a.id, acquires(o), releases(o), a.encode(x), 0xff, at}));
+  }
+  template <class T> static T fetch_and(atomic<T>& a, T x, std::memory_order o, site at = {}) {
+    return a.decode(current->perform({action::change, a.id, acquires(o), releases(o), 0, a.encode(x), at}));
+  }
   static void compiler_fence(site at) { current->perform({action::barrier, 0, false, false, 0, 0, at}); }
   static void all_threads_fence(site at) { current->perform({action::all_barrier, 0, false, false, 0, 0, at}); }
   template <class T> static void futex_wait(atomic<T>& a, std::uint32_t x) {
     current->perform({action::wait, a.id, false, false, 0, static_cast<byte>(x)});
   }
+  static void full_fence(site at) { current->perform({action::full_barrier, 0, false, false, 0, 0, at}); }
+  /// Stands in a loop, and in the whole program only once for each word.
+  template <class T> static void futex_wait_for(atomic<T>& a, std::uint32_t x, std::int64_t);
   template <class T> static void futex_wake(atomic<T>& a) { current->perform({action::wake, a.id}); }
   static void pause(int&) { current->perform({action::pause}); }
   static void relax() { current->perform({action::pause}); }
@@ -305,6 +319,10 @@ struct modelled {
 /// What the thread does from here on depends on `what` alone, not on how it came here: places it has been at before are
 /// not new. For the heads of loops; without it the model is as right, and larger.
 inline void from_here(unsigned what) { current->perform({action::same, static_cast<byte>(what)}); }
+template <class T> void modelled::futex_wait_for(atomic<T>& a, std::uint32_t x, std::int64_t) {
+  from_here(128u + a.id);
+  if (!current->perform({action::choose, 0, false, false, 2})) futex_wait(a, x); // else its time is over
+}
 inline void check(bool good, const char* why) {
   if (!good) current->perform({action::fail, 0, false, false, 0, 0, {}, why});
 }
