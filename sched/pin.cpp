@@ -3,11 +3,13 @@
 // A pinned goroutine runs on one M of its own, its keeper, which has no P. Whoever picks it lends its P and sleeps
 // until it comes back:
 //
-//   lender, on g0, inside                         keeper, on g0, inside
-//   keeper->p = P, keeper->lend = g               waits for turn != 0
-//   P->m = keeper                                 turn = 0; switches to g: the bracket is the keeper's, thieves ask the
-//   keeper turn of the keeper = 1, wake     [LEND-1]     g parked, yielded, unpinned or ended: back on g0, inside waits
-//   for its own turn != 0                   P->m = lender; turn of the lender = 1, wake     [LEND-1]
+//   lender, on g0, inside                        keeper, on g0, inside
+//   keeper->p = P, keeper->lend = g              waits for turn != 0
+//   P->m = keeper                                ...
+//   turn of the keeper = 1, wake [LEND-1]        turn = 0; switches to g. The bracket is the keeper's, thieves ask it.
+//   waits for its own turn != 0                  g parked, yielded, unpinned or ended: back on g0, inside
+//   ...                                          P->m = lender
+//   turn = 0; goes on                            turn of the lender = 1, wake [LEND-1]
 //
 // Once g has parked, somebody on another P may wake and pick it before its keeper has given the first P back. So a
 // lender first claims the keeper, vacant 1 -> 0 [LEND-3], and waits for that: the keeper needs nothing but a core to
