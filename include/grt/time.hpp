@@ -29,6 +29,8 @@ timer_core* timer_make(chan_core* c);
 timer_core* timer_make(std::size_t bytes, void (*run)(void*), void (*destroy)(void*), void*& storage, const attr* a);
 void timer_forget_function(timer_core* t) noexcept;                  // its construction threw
 bool timer_set(timer_core* t, std::int64_t ns, std::int64_t period); // stops, then arms. true: it was pending
+void timer_start(timer_core* t, std::int64_t ns,
+                 std::int64_t period); // its first timer_set, before anybody else has it
 bool timer_stop(timer_core* t) noexcept;
 chan_core* timer_channel(timer_core* t) noexcept;
 void timer_ref(timer_core* t) noexcept;
@@ -74,7 +76,7 @@ public:
   /// Pending from now on. @throws std::system_error no memory. Go: time.NewTimer.
   template <class R, class P>
   explicit timer(std::chrono::duration<R, P> d) : timer(detail::timer_make(detail::access::core(chan<time_point>(1)))) {
-    detail::timer_set(t_, detail::ns_of(d), 0);
+    detail::timer_start(t_, detail::ns_of(d), 0);
   }
   /// Where the time is sent; nil for after_func.
   recv_chan<time_point> c() const {
@@ -109,7 +111,7 @@ template <class F> timer timer::run_after(const attr* a, std::int64_t ns, F&& f)
     detail::timer_forget_function(t.t_);
     throw;
   }
-  detail::timer_set(t.t_, ns, 0);
+  detail::timer_start(t.t_, ns, 0);
   return t;
 }
 
