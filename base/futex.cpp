@@ -2,18 +2,22 @@
 //
 // The mprotect substitute: taking write permission from a page this process has written makes the kernel interrupt
 // every core that runs one of its threads, and an interrupt is a full fence on x86. On AArch64 the TLB is invalidated
-// by broadcast without an interrupt, so it is not offered there - except under qemu-user, which runs each guest access
-// in host order with a lock of its own; that is decided by asking the kernel, not by guessing.
+// by broadcast without an interrupt, so there the caller visits every core instead: whoever ran there is switched out
+// meanwhile, and a switch is a full fence (Linux, kernel/sched/core.c, __schedule); who runs nowhere has been switched
+// out before. Cores that refuse the visit are offline or outside the cpuset: none of our threads is there.
 #include "base/futex.hpp"
 
+#include <algorithm>
 #include <linux/membarrier.h>
+#include <sched.h>
 #include <sys/mman.h>
+#include <sys/sysinfo.h>
 
 #include "base/spin.hpp"
 
 namespace grt {
 namespace {
-enum class fence : unsigned char { expedited, global, mprotect };
+enum class fence : unsigned char { expedited, global, mprotect, visits };
 fence kind = fence::expedited;
 spin_lock page_lock;
 void* page;
@@ -26,6 +30,18 @@ void shoot_down() noexcept {
   __atomic_fetch_add(static_cast<int*>(page), 1, __ATOMIC_RELAXED); // present and dirty, or nothing is shot down
   mprotect(page, 4096, PROT_READ);
 }
+
+void visit_cores() noexcept {
+  static const int cores = std::min(get_nprocs_conf(), CPU_SETSIZE);
+  cpu_set_t before, one;
+  bool known = sched_getaffinity(0, sizeof before, &before) == 0;
+  for (int i = 0; i < cores; i++) {
+    CPU_ZERO(&one);
+    CPU_SET(static_cast<unsigned>(i), &one);
+    sched_setaffinity(0, sizeof one, &one);
+  }
+  if (known) sched_setaffinity(0, sizeof before, &before);
+}
 } // namespace
 
 bool membarrier_start() noexcept {
@@ -37,6 +53,10 @@ bool membarrier_start() noexcept {
     kind = fence::global;
     return true;
   }
+#if defined(__aarch64__)
+  kind = fence::visits;
+  return true;
+#endif
   page = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   kind = fence::mprotect;
   return page != MAP_FAILED;
@@ -47,6 +67,7 @@ void membarrier() noexcept {
   case fence::expedited: call(MEMBARRIER_CMD_PRIVATE_EXPEDITED); break;
   case fence::global: call(MEMBARRIER_CMD_GLOBAL); break;
   case fence::mprotect: shoot_down(); break;
+  case fence::visits: visit_cores(); break;
   }
 }
 

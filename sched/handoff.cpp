@@ -161,7 +161,7 @@ char thread_state(int tid) noexcept {
   char path[48], line[256];
   std::snprintf(path, sizeof path, "/proc/self/task/%d/stat", tid);
   int fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return 0;
+  if (fd < 0) return errno == ENOENT || errno == ESRCH ? 0 : 'R'; // no descriptor to be had: it is given the benefit
   ssize_t n = read(fd, line, sizeof line - 1);
   close(fd);
   if (n <= 0) return 0;

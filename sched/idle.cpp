@@ -103,13 +103,18 @@ bool watch(M* m) noexcept {
   return false;
 }
 
+// Before it sleeps.
+void give_back(P* p) noexcept {
+  stack::give_back(p->stacks);
+  g_give_back(p);
+  p->fresh.trim();
+  p->ready.trim();
+}
+
 // Returns when there may be something to do.
 void sleep(M* m) noexcept {
   record(m, trace::kind::sleep, 0);
-  stack::give_back(m->p->stacks);
-  g_give_back(m->p);
-  m->p->fresh.trim();
-  m->p->ready.trim();
+  give_back(m->p);
   idle.line_up(m);
   hand_over.allow();
   if (anything(m) && idle.withdraw(m)) return has_left();
@@ -175,6 +180,7 @@ GRT_NOINLINE void wake_watcher() noexcept {
 
 GRT_NOINLINE void wake_for_hand_over() noexcept {
   hand_over_wakes.store(false, std::memory_order_relaxed);
+  if (!need_watch.load(std::memory_order_relaxed)) return; // nobody sleeps, or somebody watches
   hand_over.paying.store(true, std::memory_order_relaxed);
   wake_watcher();
 }
@@ -196,7 +202,7 @@ static void retire(M* m) noexcept {
     while (p->ready.size()) inject_inside(p->ready.pop_front());
     timers_move(p, all_p[0].load(std::memory_order_relaxed));
     notify();
-    stack::give_back(p->stacks);
+    give_back(p);
     if (!protocol::may_retire<hardware>(m, p->id, n_procs)) break;
     count_retired(1);
     futex_wait(&m->asleep, deep);

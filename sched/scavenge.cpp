@@ -157,6 +157,8 @@ void scavenge_all() noexcept {
     leave(m);
   }
   while (!begin_work()) sched_yield();
+  while (now_at == stage::slots && step()) { // what is half sorted stands in no list
+  }
   begin(true);
   while (step()) {
   }

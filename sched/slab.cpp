@@ -11,6 +11,7 @@
 #include <cstring>
 #include <sched.h>
 #include <sys/mman.h>
+#include <unistd.h>
 #include <utility>
 
 #include "sched/sched.hpp"
@@ -32,7 +33,8 @@ constexpr std::uint8_t empty = 255;
 std::uint8_t* pages;
 std::size_t empty_n, empty_from; // under lock: such pages; none stands before
 struct {
-  std::atomic<bool> on{false};
+  std::atomic<bool> on{false};         // set and cleared under lock
+  std::atomic<std::uint32_t> ended{0}; // sorts so far
   enum { counting, keeping, dropping } stage;
   G *taken, *next_chain, *at; // all of them; the chain after this; the next slot
   G* kept;
@@ -93,11 +95,11 @@ bool slab_start() noexcept {
     if ((p = san::map_quietly(n, PROT_NONE, MAP_NORESERVE)) != MAP_FAILED) break;
   if (p == MAP_FAILED) return false;
   spill_n = 8 * stack::batch_most();
+  void* counts = san::map_quietly(n / page_bytes + 1, PROT_READ | PROT_WRITE, MAP_NORESERVE);
+  if (counts == MAP_FAILED) return munmap(p, n), false;
+  pages = static_cast<std::uint8_t*>(counts);
   base = reinterpret_cast<char*>((reinterpret_cast<std::uintptr_t>(p) + slab_bytes - 1) & ~(slab_bytes - 1));
   limit = static_cast<char*>(p) + n;
-  pages = static_cast<std::uint8_t*>(
-      san::map_quietly(static_cast<std::size_t>(limit - base) / page_bytes + 1, PROT_READ | PROT_WRITE, MAP_NORESERVE));
-  if (pages == MAP_FAILED) return false;
   opened.store(base, std::memory_order_relaxed);
   carved.store(base, std::memory_order_relaxed);
   return true;
@@ -109,11 +111,21 @@ G* slab_end() noexcept {
   return reinterpret_cast<G*>(std::min(opened.load(std::memory_order_acquire), carved.load(std::memory_order_relaxed)));
 }
 
-// None was found. true: some may be now.
-static bool sorted() noexcept {
-  if (GRT_LIKELY(!sorter.on.load(std::memory_order_relaxed))) return false;
-  while (sorter.on.load(std::memory_order_relaxed)) sched_yield();
-  return true;
+// None was found since `ended` was `before`. true: some may be now. At the limit of memory, so it may take a while.
+static bool sorted(std::uint32_t before) noexcept {
+  for (int i = 0; sorter.on.load(std::memory_order_acquire); i++) { // [SLAB-2]
+    if (exiting.load(std::memory_order_relaxed)) return false;      // the sorter has paused for good
+    if (i < 100) sched_yield();
+    else usleep(50);
+  }
+  return sorter.ended.load(std::memory_order_relaxed) != before;
+}
+template <class F> static G* alloc_or_wait(F from_lists) noexcept {
+  for (;;) {
+    std::uint32_t before = sorter.ended.load(std::memory_order_relaxed);
+    if (G* g = from_lists()) return g;
+    if (GRT_LIKELY(!sorted(before))) return nullptr;
+  }
 }
 
 static G* alloc_from_all(P* p) noexcept {
@@ -139,10 +151,7 @@ static G* alloc_from_all(P* p) noexcept {
 }
 
 static GRT_NOINLINE G* alloc_slow(P* p) noexcept {
-  G* g;
-  while (!(g = alloc_from_all(p)) && sorted()) {
-  }
-  return g;
+  return alloc_or_wait([p] { return alloc_from_all(p); });
 }
 
 unsigned slab_free_most() noexcept { return 2 * spill_n; }
@@ -194,12 +203,7 @@ static G* alloc_loose() noexcept {
   return g;
 }
 
-G* g_alloc_anywhere() noexcept {
-  G* g;
-  while (!(g = alloc_loose()) && sorted()) {
-  }
-  return g;
-}
+G* g_alloc_anywhere() noexcept { return alloc_or_wait(alloc_loose); }
 
 void g_free_anywhere(G* g) noexcept {
   spin_guard hold(lock);
@@ -255,7 +259,6 @@ static void keep_rest() noexcept {
     g->link = loose;
     loose = g;
   }
-  sorter.on.store(false, std::memory_order_relaxed);
 }
 
 // A run of full pages; those that are not are forgotten. false: there is none any more.
@@ -269,8 +272,12 @@ static bool full_run(std::size_t& first, std::size_t& n) noexcept {
     }
     if (pages[i] != empty) pages[i] = 0;
   }
+  sorter.ended.fetch_add(1, std::memory_order_relaxed);
+  sorter.on.store(false, std::memory_order_release); // [SLAB-2] after `ended`
   return false;
 }
+
+bool slab_sorting() noexcept { return sorter.on.load(std::memory_order_relaxed); }
 
 bool slab_sort(std::uint64_t& dropped) noexcept {
   switch (sorter.stage) {

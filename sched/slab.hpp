@@ -12,6 +12,7 @@ G* slab_end() noexcept;
 bool slab_sort_begin(bool all) noexcept;
 /// Then this until it says false. Never inside a bracket. Counts the pages that went.
 bool slab_sort(std::uint64_t& dropped) noexcept;
+bool slab_sorting() noexcept;       // begun, and not over
 unsigned slab_free_most() noexcept; // free slots a P keeps before it gives half of them to the others
 
 } // namespace grt

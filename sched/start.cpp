@@ -327,6 +327,9 @@ void start(const options& asked) {
   }
   if (!membarrier_start())
     throw std::system_error(ENOSYS, std::generic_category(), "grt: this kernel has no membarrier(2)");
+  if (long page = sysconf(_SC_PAGESIZE); page != 4096) // arm64 kernels may be built for 16 and 64 KB
+    throw std::system_error(ENOTSUP, std::generic_category(),
+                            "grt: this kernel's pages are " + std::to_string(page) + " bytes; grt needs 4096");
   stack::start(c);
   if (!slab_begin() && !slab_start())
     throw std::system_error(ENOMEM, std::generic_category(), "grt: no address space for goroutines");

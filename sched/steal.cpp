@@ -48,11 +48,12 @@ GRT_NOINLINE bool enter_slow(M* m) noexcept {
 void deny(M* m) noexcept { protocol::deny<hardware>(m); }
 
 // The owner did not answer: it is in user code, or off its core.
-static bool take(M* m, M* victim, P* vp, lost_state back) noexcept {
+static bool take(M* m, M* victim, P* vp, lost_state back, bool woken_only) noexcept {
   P* p = m->p;
+  std::uint32_t had = surplus(p);
   bool mine = protocol::shut_out<hardware>(victim, vp);
   if (mine) {
-    std::uint32_t n = move(vp->fresh, p->fresh, (vp->fresh.size() + 1) / 2);
+    std::uint32_t n = woken_only ? 0 : move(vp->fresh, p->fresh, (vp->fresh.size() + 1) / 2);
     n += move(vp->ready, p->ready, (vp->ready.size() + 1) / 2);
     if (!n && vp->next) {
       push_ready(p, vp->next);
@@ -60,27 +61,28 @@ static bool take(M* m, M* victim, P* vp, lost_state back) noexcept {
     }
   }
   protocol::let_go<hardware>(victim, mine, back);
-  return surplus(p) > 0;
+  return surplus(p) > had;
 }
 
-static bool steal(M* m, P* vp) noexcept {
+static bool steal(M* m, P* vp, bool woken_only) noexcept {
   M* victim = protocol::holder_of<hardware>(vp);
   if (!victim || victim == m) return false;
   lost_state l = victim->lost.load(std::memory_order_relaxed);
+  std::uint32_t had = surplus(m->p);
   bool got;
   if (l == lost_state::announced) {
     if (!protocol::seize<hardware>(victim, l, steal_pair)) return false;
-    got = take(m, victim, vp, l);
+    got = take(m, victim, vp, l, woken_only);
   } else {
     if (l != lost_state::free || !protocol::ask<hardware>(victim, m->p, steal_pair)) return false;
     std::uint64_t t0 = arch::cycles(), patience = ask_us * cycles_per_us.load(std::memory_order_relaxed);
     bool unanswered = protocol::take<hardware>(victim, [&] { return arch::cycles() - t0 < patience; });
-    got = unanswered ? take(m, victim, vp, lost_state::free) : surplus(m->p) > 0;
+    got = unanswered ? take(m, victim, vp, lost_state::free, woken_only) : surplus(m->p) > had;
   }
   if (got) {
     m->steals++;
-    m->stolen += surplus(m->p);
-    record(m, trace::kind::steal, 0, vp->id, surplus(m->p));
+    m->stolen += surplus(m->p) - had;
+    record(m, trace::kind::steal, 0, vp->id, surplus(m->p) - had);
   }
   return got;
 }
@@ -134,13 +136,13 @@ bool stealable(M* m, P* p) noexcept {
   return now - s.spawned > stuck_us * us || now - s.switched > age_us * us;
 }
 
-template <class F> static bool steal_from_any(M* m, F wanted) noexcept {
+template <class F> static bool steal_from_any(M* m, bool woken_only, F wanted) noexcept {
   unsigned n = n_made.load(std::memory_order_acquire); // [PROCS-1]
   std::uint32_t x = m->p->random * 1664525u + 1013904223u;
   m->p->random = x;
   for (unsigned k = 0, at = (x >> 8) % n; k < n; k++, at = at + 1 == n ? 0 : at + 1) {
     P* p = all_p[at].load(std::memory_order_relaxed);
-    if (wanted(p) && stealable(m, p) && steal(m, p)) return true;
+    if (wanted(p) && stealable(m, p) && steal(m, p, woken_only)) return true;
   }
   return false;
 }
@@ -148,12 +150,12 @@ template <class F> static bool steal_from_any(M* m, F wanted) noexcept {
 bool hunt(M* m) noexcept {
   deny(m);
   if (injected.n.load(std::memory_order_relaxed)) return true;
-  return steal_from_any(m, [](P*) { return true; });
+  return steal_from_any(m, false, [](P*) { return true; });
 }
 
 bool hunt_woken(M* m) noexcept {
   deny(m);
-  return steal_from_any(m, [](P* p) { return peek(p->next) || peek(p->ready.tail) != peek(p->ready.head); });
+  return steal_from_any(m, true, [](P* p) { return peek(p->next) || peek(p->ready.tail) != peek(p->ready.head); });
 }
 
 } // namespace grt

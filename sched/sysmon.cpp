@@ -31,6 +31,7 @@
 #include "sched/protocol_handoff.hpp"
 #include "sched/scavenge.hpp"
 #include "sched/sched.hpp"
+#include "sched/slab.hpp"
 #include "sched/stall.hpp"
 #include "sched/timers.hpp"
 
@@ -168,8 +169,9 @@ struct scavenger {
     if (now < next) return;
     follow_cpus();
     bool more = scavenge();
-    next = now + (!more ? pass_ns : idle ? again_idle_ns : again_ns);
-    if (!more && left) left--;
+    next = now + (!more ? pass_ns : idle || slab_sorting() ? again_idle_ns : again_ns); // somebody may wait for slots
+    if (more) left = std::max(left, 1u); // a pass under way is ended before it sleeps
+    else if (left) left--;
   }
 };
 

@@ -1,8 +1,11 @@
 // tests/sched/slab_test.cpp - G slots are used again, whoever spawned and wherever it ended.
 #include "tests/support/fixture.hpp"
 
+#include <atomic>
+#include <cstdio>
 #include <thread>
 
+#include "sched/scavenge.hpp"
 #include "sched/sched.hpp"
 #include "sched/slab.hpp"
 
@@ -57,6 +60,35 @@ TEST_F(Slab, PagesGoWhileOthersSpawn) {
   scavenger.join();
   EXPECT_EQ(sum, expected);
   EXPECT_LT(slab_end() - end, n + 16384) << "slots whose pages went are taken before new ones are made";
+}
+// A pass that has stopped in the middle of a sort, at each of its steps, and somebody who asks for a whole one then.
+TEST_F(Slab, ReleaseMemoryAmidASort_KeepsThoseAlive) {
+  const int n = scaled(24000);
+  int sorts = 0;
+  for (int stop = 0; stop < 10; stop++) {
+    std::atomic<int> alive{0};
+    run([&] {
+      wait_group rest, half;
+      chan<void> first, second;
+      for (int i = 0; i < n; i++) {
+        auto& group = i % 2 ? rest : half;
+        group.go([&alive, gate = i % 2 ? second : first] {
+          gate.recv();
+          alive++;
+        });
+      }
+      first.close();
+      half.wait();
+      for (int i = 0; i < 100000 && !slab_sorting(); i++) scavenge(0);
+      sorts += slab_sorting();
+      for (int i = 0; i < stop; i++) scavenge(0);
+      debug::release_memory();
+      second.close();
+      rest.wait();
+    });
+    EXPECT_EQ(alive, n);
+  }
+  std::printf("%d of 10 in a sort\n", sorts);
 }
 // What a thread waits on is a slot, too.
 TEST_F(Slab, OfThreadsThatHaveEnded) {
