@@ -24,7 +24,7 @@ inline void futex_wake(std::atomic<std::uint32_t>* word, int n = 1) noexcept {
 bool membarrier_start() noexcept;
 /// A full fence on every thread of this process that runs now: the expensive partner of a plain store and a compiler
 /// barrier. membarrier(2) PRIVATE_EXPEDITED (Linux 4.14), else GLOBAL (4.3), else (x86) an mprotect that shoots TLBs
-/// down or (AArch64, qemu-user) a visit to every core: some 10 us each.
+/// down or (AArch64, qemu-user) a visit to every core.
 void membarrier() noexcept;
 
 } // namespace grt

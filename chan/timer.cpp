@@ -48,8 +48,8 @@ struct alignas(16) timer_core : timer_node {
 namespace {
 std::atomic<timer_core*> dead{nullptr};
 
-// Blocks for cores with small functions: a P keeps some, which is three times as fast as malloc. Not where a tool
-// watches the heap.
+// Blocks for cores with small functions: a P keeps some, which takes a start and stop from 41 to 33 ns. Not where a
+// tool watches the heap.
 constexpr std::size_t block_bytes = 192;
 constexpr std::uint32_t blocks_most = 32;
 M* with_blocks(std::size_t bytes) noexcept {

@@ -4,9 +4,9 @@
 // surplus push. The list of sleepers, its `watcher` and its `leader` (timers, and a slow poll while others run), and
 // why no push is missed [WATCH-1]: sched/protocol.hpp. A producer that sees need_watch wakes one sleeper and makes it
 // the watcher on the spot, so the next producer sees 0. The watcher spins 20 us, then looks every 50 us for 5 ms while
-// any other M runs, then sleeps. A watcher that found work resigns and, if it found more than it can run, wakes the
-// next: so a crowd wakes one by one. Rejected: wake at every ready() (Go; a futex storm on hand-overs), a counter of
-// searching Ms (one more locked line on every push).
+// any other M runs, then sleeps (60 us, if a hand-over woke it: a thief takes nothing younger than 40). A watcher that
+// found work resigns and, if it found more than it can run, wakes the next: so a crowd wakes one by one. Rejected: wake
+// at every ready() (Go; a futex storm on hand-overs), a counter of searching Ms (one more locked line on every push).
 #include <algorithm>
 #include <utility>
 

@@ -279,28 +279,30 @@ static bool full_run(std::size_t& first, std::size_t& n) noexcept {
 
 bool slab_sorting() noexcept { return sorter.on.load(std::memory_order_relaxed); }
 
+// Some of the slots taken. true: that was the last.
+template <class F> static bool for_some_taken(F f) noexcept {
+  for (int i = 0; i < 4096; i++) {
+    G* g = next_taken();
+    if (!g) return true;
+    f(g);
+  }
+  return false;
+}
+
 bool slab_sort(std::uint64_t& dropped) noexcept {
   switch (sorter.stage) {
   case sorter.counting:
-    for (int i = 0; i < 4096; i++) {
-      G* g = next_taken();
-      if (!g) {
-        start_over();
-        sorter.stage = sorter.keeping;
-        break;
-      }
-      pages[page_of(g)]++;
+    if (for_some_taken([](G* g) { pages[page_of(g)]++; })) {
+      start_over();
+      sorter.stage = sorter.keeping;
     }
     return true;
   case sorter.keeping:
-    for (int i = 0; i < 4096; i++) {
-      G* g = next_taken();
-      if (!g) {
-        keep_rest();
-        sorter.stage = sorter.dropping;
-        break;
-      }
-      if (pages[page_of(g)] != per_page) keep_slot(g);
+    if (for_some_taken([](G* g) {
+          if (pages[page_of(g)] != per_page) keep_slot(g);
+        })) {
+      keep_rest();
+      sorter.stage = sorter.dropping;
     }
     return true;
   case sorter.dropping:
