@@ -1,9 +1,9 @@
 // sched/scavenge.cpp - grown stacks of parked goroutines shrink, and free windows lose their pages.
 //
 // A pass: (1) processors are told to put by fewer windows; the pool's windows that nobody has needed since the last
-// pass lose their pages (stack/reclaim.cpp); (2) one look at the arenas finds the windows that are deep; (3) of the
-// goroutines parked on those, 64 at a time are held, the pages below each one's frame dropped, and let go; (4) of the
-// free Gs that nobody has needed since the last pass, full pages are dropped (slab.cpp).
+// pass lose their pages and page tables (stack/reclaim.cpp); (2) one look at the arenas finds the windows that are
+// deep; (3) of the goroutines parked on those, 64 at a time are held, the pages below each one's frame dropped, and let
+// go; (4) of the free Gs that nobody has needed since the last pass, full pages are dropped (slab.cpp).
 //
 // To hold a goroutine is to keep everybody from switching to it. The waker pays nothing: it makes the goroutine
 // runnable as ever. Whoever picks it tests G::held in the word in which it tests `pinned` anyway, and leaves both to
@@ -107,7 +107,7 @@ void begin(bool all) noexcept {
 bool step() noexcept {
   switch (now_at) {
   case stage::free_windows:
-    if (!stack::drop_free(dropped)) now_at = stage::deep_windows;
+    if (!stack::drop_free(dropped) && !stack::drop_lists() && !stack::drop_tables()) now_at = stage::deep_windows;
     return true;
   case stage::deep_windows:
     if (!stack::find_deep()) {

@@ -33,7 +33,7 @@
 
 namespace grt::stack {
 namespace {
-constexpr int madv_guard_install = 102; // Linux 6.13; not in older headers
+constexpr int madv_guard_install = 102, madv_guard_remove = 103; // Linux 6.13; not in older headers
 constexpr std::size_t page = 4096;
 std::atomic<guard_kind> kind{guard_kind::canary};
 long budget = -1;
@@ -170,5 +170,7 @@ std::size_t guards_make(char* p, std::size_t stride, std::size_t n) noexcept {
   if (done < n) warn_canary(); // forced
   return done;
 }
+
+void guards_remove(char* p, std::size_t bytes) noexcept { madvise(p, bytes, madv_guard_remove); }
 
 } // namespace grt::stack

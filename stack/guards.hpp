@@ -24,5 +24,7 @@ void guards_adopt(char* p, std::size_t bytes) noexcept;
 /// Guards for n windows (64 at most) a stride apart, the first at `p`; returns for how many of them, from the first on.
 /// The others need a canary, and guards() says so.
 std::size_t guards_make(char* p, std::size_t stride, std::size_t n) noexcept;
+/// Of the kind madvise, all in this memory; nobody else may use it. No lock needed.
+void guards_remove(char* p, std::size_t bytes) noexcept;
 
 } // namespace grt::stack

@@ -1,16 +1,27 @@
 // stack/reclaim.cpp - see reclaim.hpp.
 //
 // Free windows. A P gives what it holds to the pool when it goes to sleep, and half of it at its first look around in a
-// pass. Of the pool, those lose their pages that nobody has taken since the last pass began (arena::low), oldest first,
-// in place: they stay in the pool, but nobody may take the 64 that are in work. The newest few keep their top page.
+// pass. Of the pool, those lose their pages that nobody has needed since the last pass began (arena::low), oldest
+// first: they are cold then. The newest few stay, with their top page. While the reclaimer works on windows, nobody
+// finds them: whoever holds a credit finds another one (held_most are part of the slack).
+//
+// Page tables: 0.6 KB a window, which outlive its pages. Since 6.14 x86-64 kernels free a table that MADV_DONTNEED
+// finds empty if the advice covers all of its 2 MB, and a guard counts as an entry. So of 64 cold windows the guards go
+// as well; they are made again, 64 in one call as for new ones, when the first of the 64 is taken. A table that two
+// words share goes with the second: both are held then.
 //
 // Deep windows. PAGEMAP_SCAN (Linux 6.7) walks page tables and reports runs of pages in memory: 0.04 us a window, and a
 // bit is set for each that has more than its two upper pages. Where it is missing, every window counts as deep and
 // drop() looks at the 16 pages below with mincore first: a stack that has only ever jumped over those is missed.
 //
-// What is never dropped: guards (a poisoned page would become an ordinary one), and the page a canary stands in.
+// What is never dropped: other guards (a poisoned page would become an ordinary one), and the page a canary stands in.
 // Memory the program has locked stays where it is: MADV_DONTNEED answers EINVAL.
 #include "stack/reclaim.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
 
 #include <fcntl.h>
 #include <sys/ioctl.h>
@@ -26,7 +37,8 @@ std::atomic<std::uint32_t> passes{0};
 
 namespace {
 constexpr std::size_t newest_kept = 32, red_zone = 128, windows_a_look = 512;
-bool scan_works = true; // until it does not
+constexpr std::size_t cold_kept = 1024; // fewer are not worth their guards
+bool scan_works = true;                 // until it does not
 
 // include/uapi/linux/fs.h
 struct page_region {
@@ -87,6 +99,40 @@ bool scan_is_true(int fd) noexcept {
   arg.category_anyof_mask = arg.return_mask = page_is_present;
   return ioctl(fd, pagemap_scan, &arg) == 1 && found.start == arg.start;
 }
+// -1: not to be had.
+long page_tables_kb() noexcept {
+  static char text[4096];
+  int fd = ::open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return -1;
+  ssize_t n = read(fd, text, sizeof text - 1);
+  close(fd);
+  text[std::max<ssize_t>(n, 0)] = 0;
+  const char* at = std::strstr(text, "VmPTE:");
+  return at ? std::strtol(at + 6, nullptr, 10) : -1;
+}
+
+// By effect: sixteen tables with a page each, and whether they are there when their pages are gone.
+bool find_out_whether_tables_go() noexcept {
+  constexpr std::size_t n = 16, covers = 2 << 20;
+  void* p = mmap(nullptr, (n + 1) * covers, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (p == MAP_FAILED) return false;
+  munlock(p, (n + 1) * covers); // as windows are opened
+  bool go = false;
+  if (mprotect(p, (n + 1) * covers, PROT_READ | PROT_WRITE) == 0) {
+    madvise(p, (n + 1) * covers, MADV_NOHUGEPAGE);
+    char* first = static_cast<char*>(p) + (covers - number(p) % covers);
+    for (std::size_t i = 0; i < n; i++) *const_cast<volatile char*>(first + i * covers) = 1;
+    long before = page_tables_kb();
+    madvise(first, n * covers, MADV_DONTNEED);
+    go = before - page_tables_kb() >= static_cast<long>(n / 2 * page / 1024);
+  }
+  munmap(p, (n + 1) * covers);
+  return go;
+}
+bool tables_go() noexcept {
+  static const bool go = find_out_whether_tables_go();
+  return go;
+}
 } // namespace
 
 void give_back_half(cache& c) noexcept {
@@ -101,36 +147,96 @@ void reclaim_begin(bool all) noexcept {
   passes.fetch_add(1, std::memory_order_relaxed);
   spin_guard hold(lock);
   for (arena& a : arenas) {
-    a.at = a.cold;
-    a.end = all ? a.pooled : a.low;
-    a.low = a.pooled;
-    a.looked = 0;
+    a.left = all ? a.pooled() : a.low - std::min(a.low, a.bottom);
+    a.low = a.top;
+    a.looked = a.at_word = 0;
   }
 }
 
 bool drop_free(std::uint64_t& dropped) noexcept {
   for (arena& a : arenas) {
-    char* tops[clean_most];
-    std::size_t n = 0, bare = 0; // the first `bare` keep nothing
+    char* tops[per_word];
+    std::size_t n, old; // old: such as keep nothing
     {
       spin_guard hold(lock);
-      a.at = std::min(a.at, a.pooled);
-      std::size_t end = std::min(a.end, a.pooled), old = a.pooled - std::min(newest_kept, a.pooled);
-      if (a.at >= end) continue;
-      n = std::min(clean_most, end - a.at);
-      bare = std::min(n, old - std::min(old, a.at));
-      copy(tops, a.pool + a.at, n);
-      a.cleaning = a.at + n;
+      old = a.pooled() - std::min(newest_kept, a.pooled());
+      a.left = std::min(a.left, a.pooled());
+      if (!a.left) continue;
+      n = a.held = std::min({per_word, a.left, old ? old : a.left});
+      copy(tops, a.pool + a.bottom, n);
+      a.bottom += n;
+      a.left = old ? a.left - n : 0;
     }
     for (std::size_t k = 0; k < n; k++) {
       std::size_t i = a.index(tops[k]);
-      char *from = lowest(a, i), *to = a.window(i + 1) - (k < bare ? 0 : page);
+      char *from = lowest(a, i), *to = a.window(i + 1) - (old ? 0 : page);
       madvise(from, static_cast<std::size_t>(to - from), MADV_DONTNEED);
     }
     spin_guard hold(lock);
-    if (a.cold == a.at) a.cold += bare, dropped += bare; // nobody took any below them
-    a.at += n;
-    a.cleaning = 0;
+    a.held = 0;
+    if (!old) {
+      if (a.bottom < n) {
+        a.put(tops, n);
+      } else {
+        a.bottom -= n;
+        copy(a.pool + a.bottom, tops, n);
+      }
+      return true;
+    }
+    for (std::size_t k = 0; k < n; k++) {
+      std::size_t i = a.index(tops[k]);
+      a.cold[i / per_word] |= std::uint64_t{1} << (i % per_word);
+      a.cold_from = std::min(a.cold_from, i / per_word);
+    }
+    a.cold_n += n;
+    dropped += n;
+    return true;
+  }
+  return false;
+}
+
+bool drop_lists() noexcept {
+  constexpr std::size_t in_page = page / sizeof(char*), piece = 16 * in_page, few = piece / 4;
+  for (arena& a : arenas) {
+    spin_guard hold(lock);
+    if (a.used_to <= piece || a.pooled() > few) continue;
+    a.slide();
+    std::size_t end = a.used_to / in_page * in_page; // what follows in that page may be another list
+    a.used_to = (a.used_to - 1) / piece * piece;
+    madvise(a.pool + a.used_to, (end - a.used_to) * sizeof(char*), MADV_DONTNEED);
+    return true;
+  }
+  return false;
+}
+
+bool drop_tables() noexcept {
+  if (guards() != guard_kind::madvise || !tables_go()) return false;
+  for (arena& a : arenas) {
+    std::size_t w, first; // first: also the one before w, if that is bare
+    {
+      spin_guard hold(lock);
+      std::size_t end = a.carved / per_word;
+      if (a.cold_n < cold_kept) continue;
+      for (w = a.at_word; w < end && !(a.cold[w] == full_word && a.guards[w] == guarding::madvise);) w++;
+      a.at_word = w + 1;
+      if (w >= end) continue;
+      first = w && a.cold[w - 1] == full_word && a.guards[w - 1] == guarding::bare ? w - 1 : w;
+      for (std::size_t i = first; i <= w; i++) a.cold[i] = 0;
+      a.cold_n -= a.held = (w + 1 - first) * per_word;
+    }
+    char *from = a.window(first * per_word), *at = a.window(w * per_word), *to = a.window((w + 1) * per_word);
+    auto bytes = static_cast<std::size_t>(to - at);
+    // Memory that has been locked answers EINVAL, and keeps its guards.
+    bool bare = madvise(at, bytes, MADV_DONTNEED) == 0;
+    if (bare) {
+      guards_remove(at, bytes);
+      madvise(from, static_cast<std::size_t>(to - from), MADV_DONTNEED);
+    }
+    spin_guard hold(lock);
+    for (std::size_t i = first; i <= w; i++) a.cold[i] = full_word;
+    a.cold_n += std::exchange(a.held, 0);
+    a.cold_from = std::min(a.cold_from, first);
+    if (bare) a.guards[w] = guarding::bare;
     return true;
   }
   return false;

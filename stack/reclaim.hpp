@@ -31,6 +31,10 @@ bool drop(const span& s) noexcept;
 void reclaim_begin(bool all) noexcept;
 /// Counts the windows it emptied.
 bool drop_free(std::uint64_t& dropped) noexcept;
+/// Of the list of free windows, what is not in use.
+bool drop_lists() noexcept;
+/// The page tables of windows without pages.
+bool drop_tables() noexcept;
 bool find_deep() noexcept;
 /// Had more than its two upper pages in memory when find_deep came by; true where that is not known.
 bool deep(const char* top) noexcept;

@@ -36,8 +36,6 @@ std::uint32_t batch = 128;
 bool emulated = false; // by Valgrind
 std::size_t most = 0;  // bytes reserved for the default class; a quarter for each other one
 
-char* top_of(const arena& a, std::size_t i) { return a.base + (i + 1) * a.stride - 64 * (i % 16) - 16; }
-
 void* map(std::size_t bytes, int prot) {
   return mmap(nullptr, bytes, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 }
@@ -64,12 +62,16 @@ bool reserve(arena& a, std::size_t usable, std::size_t bytes) {
   for (; bytes >= chunk_bytes && (p = map(bytes, PROT_NONE)) == MAP_FAILED;) bytes /= 2;
   if (p == MAP_FAILED) return false;
   a.capacity = bytes / a.stride;
-  void* pool = map((a.capacity + 1) * sizeof(char*), PROT_READ | PROT_WRITE);
-  if (pool == MAP_FAILED) {
+  std::size_t words = a.capacity / per_word + 1;
+  void* lists = map(words * (per_word * sizeof(char*) + 2 * sizeof(std::uint64_t) + 1), PROT_READ | PROT_WRITE);
+  if (lists == MAP_FAILED) {
     munmap(p, bytes);
     return false;
   }
-  a.pool = static_cast<char**>(pool);
+  a.pool = static_cast<char**>(lists);
+  a.cold = reinterpret_cast<std::uint64_t*>(a.pool + words * per_word);
+  a.canaries = reinterpret_cast<std::atomic<std::uint64_t>*>(a.cold + words);
+  a.guards = reinterpret_cast<guarding*>(a.canaries + words);
   __atomic_store_n(&a.base, static_cast<char*>(p), __ATOMIC_RELEASE); // [ARENA-1] find() may now look
   return true;
 }
@@ -99,10 +101,13 @@ void write_canary(char* low) {
 void guard(arena& a, std::size_t first, std::size_t n) {
   char* p = a.base + first * a.stride;
   std::size_t done = guards_make(p, a.stride, n);
-  if (done == n) return;
-  if (a.canaries_from.load(std::memory_order_relaxed) > first + done)
-    a.canaries_from.store(first + done, std::memory_order_relaxed);
-  for (; done < n; done++) write_canary(p + done * a.stride + guard_bytes);
+  if (guards() != guard_kind::madvise)
+    std::fill(a.guards + first / per_word, a.guards + (first + n - 1) / per_word + 1, guarding::other);
+  for (; done < n; done++) {
+    write_canary(p + done * a.stride + guard_bytes);
+    a.canaries[(first + done) / per_word].fetch_or(std::uint64_t{1} << ((first + done) % per_word),
+                                                   std::memory_order_relaxed);
+  }
 }
 
 // Under lock. Makes n new windows' tops, at most 64; they are open already.
@@ -110,7 +115,7 @@ void carve(arena& a, std::size_t n, char** tops) {
   guard(a, a.carved, n);
   iovec v[64];
   for (std::size_t i = 0; i < n; i++) {
-    tops[n - 1 - i] = top_of(a, a.carved + i);
+    tops[n - 1 - i] = a.top_of(a.carved + i);
     if (emulated) san::register_stack(a.window(a.carved + i) + guard_bytes, a.window(a.carved + i + 1));
     v[i] = {a.base + (a.carved + i + 1) * a.stride - page, page};
   }
@@ -118,6 +123,25 @@ void carve(arena& a, std::size_t n, char** tops) {
   if (n > 1 && pidfd >= 0)
     syscall(SYS_process_madvise, pidfd, v, n, madv_populate_write,
             0); // one call for n page faults; a kernel without it faults later
+}
+
+// Under lock. Cold windows of one word, n at most.
+std::size_t warm(arena& a, char** tops, std::size_t n) {
+  if (!a.cold_n) return 0;
+  while (!a.cold[a.cold_from]) a.cold_from++;
+  std::size_t w = a.cold_from, got = 0;
+  if (a.guards[w] == guarding::bare) {
+    a.guards[w] = guarding::madvise;
+    guard(a, w * per_word, per_word);
+  }
+  for (std::uint64_t& bits = a.cold[w]; bits && got < n; bits &= bits - 1)
+    tops[got++] = a.top_of(w * per_word + static_cast<std::size_t>(__builtin_ctzll(bits)));
+  a.cold_n -= got;
+  return got;
+}
+std::size_t take_free(arena& a, char** tops, std::size_t n) {
+  std::size_t got = a.take(tops, n);
+  return got ? got : warm(a, tops, n);
 }
 
 std::size_t class_of(std::size_t bytes) {
@@ -159,14 +183,14 @@ bool take_credits(std::size_t n) noexcept {
 
 void set_slack(unsigned procs) noexcept {
   spin_guard hold(lock);
-  slack = std::max(slack, std::size_t{procs} * 2 * batch + 4 * batch + clean_most);
+  slack = std::max(slack, std::size_t{procs} * 2 * batch + 4 * batch + held_most);
 }
 
 char* refill(cache& c) noexcept {
   spin_guard hold(lock);
   arena& a = arenas[default_class];
-  if (std::size_t pooled = a.take(c.top, batch)) {
-    c.n = static_cast<std::uint32_t>(pooled);
+  if (std::size_t free = take_free(a, c.top, batch)) {
+    c.n = static_cast<std::uint32_t>(free);
   } else {
     std::size_t n = std::min<std::size_t>(c.batch, a.opened - a.carved);
     GRT_CHECK(n, "a goroutine without a window credit");
@@ -198,14 +222,14 @@ char* get_sized(std::size_t stack_max) noexcept {
   for (;; sched_yield()) {
     spin_guard hold(lock);
     if (!a.base && !reserve(a, stack_max, std::min(most / 4, std::size_t{256} << 30))) return nullptr;
-    if (a.take(&top, 1)) return top;
+    if (take_free(a, &top, 1)) return top;
     std::size_t held_back = c == default_class ? credits + slack : 0;
     if (open(a, std::max(a.carved, held_back) + 1)) {
       if (c == default_class) credits++; // for good: the window goes to the common pool
       carve(a, 1, &top);
       return top;
     }
-    if (!a.cleaning) return nullptr; // else some are back in a moment
+    if (!a.held) return nullptr; // else some are back in a moment
   }
 }
 
