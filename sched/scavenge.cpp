@@ -50,9 +50,10 @@ constexpr unsigned batch = 64, many_windows = 10'000, passes_skipped_most = 7;
 spin_lock at_work;
 enum class stage { idle, free_windows, deep_windows, parked, slots } now_at = stage::idle;
 G* cursor;
-bool unsparing;               // this pass
-std::uint64_t dropped;        // windows and pages of Gs, in this pass
-unsigned skip = 0, quiet = 0; // calls to let pass; after passes that found nothing
+bool unsparing;                     // this pass
+std::uint64_t dropped, before_deep; // windows and pages of Gs, in this pass
+unsigned skip = 0, quiet = 0;       // passes to leave parked ones alone; after looks that found nothing
+bool partial;                       // this pass
 
 template <class T> T peek(const T& x) noexcept { return __atomic_load_n(&x, __ATOMIC_RELAXED); }
 
@@ -99,6 +100,8 @@ void end_work() noexcept {
 void begin(bool all) noexcept {
   stack::reclaim_begin(all);
   dropped = 0;
+  partial = !all && skip;
+  if (partial) skip--;
   unsparing = all;
   now_at = stage::free_windows;
 }
@@ -107,7 +110,9 @@ void begin(bool all) noexcept {
 bool step() noexcept {
   switch (now_at) {
   case stage::free_windows:
-    if (!stack::drop_free(dropped) && !stack::drop_lists() && !stack::drop_tables()) now_at = stage::deep_windows;
+    if (!stack::drop_free(dropped) && !stack::drop_lists() && !stack::drop_tables())
+      now_at = partial ? stage::parked : stage::deep_windows;
+    before_deep = dropped;
     return true;
   case stage::deep_windows:
     if (!stack::find_deep()) {
@@ -116,7 +121,12 @@ bool step() noexcept {
     }
     return true;
   case stage::parked:
-    if (shrink_some()) return true;
+    if (!partial && shrink_some()) return true;
+    // A look at a million windows costs 50 ms: less often where nothing is found.
+    if (!partial)
+      skip = quiet = dropped != before_deep || stack::read_counts().opened < many_windows
+                         ? 0
+                         : std::min(quiet * 2 + 1, passes_skipped_most);
     now_at = slab_sort_begin(unsparing) ? stage::slots : stage::idle;
     return now_at == stage::slots;
   case stage::slots:
@@ -130,23 +140,17 @@ bool step() noexcept {
 
 bool left_to_scavenger(G* g) noexcept { return protocol::leave_to_holder<hardware>(g); }
 
-bool scavenge(std::uint64_t budget_ns) noexcept {
-  if (!slab_begin() || !begin_work()) return false;
+pass scavenge(std::uint64_t budget_ns) noexcept {
+  if (!slab_begin()) return pass::whole;
+  if (!begin_work()) return pass::partial;
   std::uint64_t end = now_ns() + budget_ns;
-  bool more = false, skipped = now_at == stage::idle && skip;
-  if (skipped) {
-    skip--;
-  } else {
-    if (now_at == stage::idle) begin(false);
-    while ((more = step()) && now_ns() < end) {
-    }
+  if (now_at == stage::idle) begin(false);
+  bool more;
+  while ((more = step()) && now_ns() < end) {
   }
-  if (!more && !skipped) { // a pass is over. A look at a million windows costs 50 ms: less often where nothing is found
-    quiet = dropped || stack::read_counts().opened < many_windows ? 0 : std::min(quiet * 2 + 1, passes_skipped_most);
-    skip = quiet;
-  }
+  pass p = more ? pass::under_way : partial ? pass::partial : pass::whole;
   end_work();
-  return more;
+  return p;
 }
 
 void scavenge_all() noexcept {

@@ -6,9 +6,11 @@ namespace grt {
 
 struct G;
 
+enum class pass { under_way, whole, partial }; // partial: parked goroutines were not looked at
+
 /// Works for about `budget_ns` on the pass under way, or begins one. Any thread but never inside a bracket; two at once
-/// share nothing: the second returns. To be called once a second, and again soon while it says true: there is more.
-bool scavenge(std::uint64_t budget_ns = 2'000'000) noexcept;
+/// share nothing: the second returns. To be called once a second, and again soon while the pass is under way.
+pass scavenge(std::uint64_t budget_ns = 2'000'000) noexcept;
 /// A whole pass, which spares no free window for being young.
 void scavenge_all() noexcept;
 

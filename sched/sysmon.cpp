@@ -160,7 +160,7 @@ struct look {
   }
 };
 
-// Stacks that shrank give their pages back. After the last work that anybody does it looks three times more.
+// Stacks that shrank give their pages back. After the last work that anybody does come three more whole passes.
 struct scavenger {
   std::uint64_t next = 0;
   unsigned left = 0;
@@ -168,10 +168,11 @@ struct scavenger {
   void work(std::uint64_t now, bool idle) noexcept {
     if (now < next) return;
     follow_cpus();
-    bool more = scavenge();
+    pass p = scavenge();
+    bool more = p == pass::under_way;
     next = now + (!more ? pass_ns : idle || slab_sorting() ? again_idle_ns : again_ns); // somebody may wait for slots
     if (more) left = std::max(left, 1u); // a pass under way is ended before it sleeps
-    else if (left) left--;
+    else if (left && p == pass::whole) left--;
   }
 };
 

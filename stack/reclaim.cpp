@@ -129,11 +129,12 @@ bool find_out_whether_tables_go() noexcept {
   munmap(p, (n + 1) * covers);
   return go;
 }
+} // namespace
+
 bool tables_go() noexcept {
   static const bool go = find_out_whether_tables_go();
   return go;
 }
-} // namespace
 
 void give_back_half(cache& c) noexcept {
   c.pass = passes.load(std::memory_order_relaxed);

@@ -35,6 +35,8 @@ bool drop_free(std::uint64_t& dropped) noexcept;
 bool drop_lists() noexcept;
 /// The page tables of windows without pages.
 bool drop_tables() noexcept;
+/// Whether this kernel gives any back.
+bool tables_go() noexcept;
 bool find_deep() noexcept;
 /// Had more than its two upper pages in memory when find_deep came by; true where that is not known.
 bool deep(const char* top) noexcept;

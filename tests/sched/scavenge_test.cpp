@@ -126,7 +126,7 @@ TEST_F(Scavenge, PassByPass) {
     for (std::size_t i = 0; i < n; i++) all.go([] { descend(grown_bytes, 1, [] { sleep_for(1ms); }); });
     all.wait();
     for (int i = 0; i < 300 && in_memory() > before + (4 << 20); i++) {
-      while (scavenge()) yield();
+      while (scavenge() == pass::under_way) yield();
       sleep_for(1ms);
     }
     EXPECT_LE(in_memory(), before + (4 << 20));

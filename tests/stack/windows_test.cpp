@@ -1,13 +1,17 @@
 // Windows by themselves, in child processes: how a process guards is decided once.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <random>
 #include <set>
+#include <thread>
 #include <vector>
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "stack/reclaim.hpp"
@@ -239,6 +243,103 @@ TEST(StackWindows, FreeOnesLoseTheirPages_GuardsAndCanariesStay) {
       },
       ExitedWithCode(0), "");
 }
+void whole_pass(bool all) {
+  std::uint64_t dropped = 0;
+  reclaim_begin(all);
+  while (drop_free(dropped) || drop_lists() || drop_tables()) continue;
+}
+bool guarded(char* top) {
+  bounds b{};
+  REQUIRE(find(top - 1, b));
+  return !writable(b.low - 1) && !writable(b.guard);
+}
+std::vector<char*> used(std::size_t n, std::size_t stack_max) {
+  std::vector<char*> tops;
+  for (std::size_t i = 0; i < n; i++) {
+    tops.push_back(get_sized(stack_max));
+    REQUIRE(tops.back() && (guards() == guard_kind::canary || guarded(tops.back())));
+  }
+  return tops;
+}
+void put_all(const std::vector<char*>& tops) {
+  for (char* top : tops) put_sized(top);
+}
+void lose_page_tables() {
+  start_here();
+  std::set<char*> first;
+  for (int round = 0; round < 3; round++) {
+    std::vector<char*> tops = used(4096, 64 << 10);
+    std::set<char*> these(tops.begin(), tops.end());
+    if (first.empty()) first = these;
+    REQUIRE(first == these);
+    std::size_t empty = 0, bare = 0;
+    for (char* top : tops) empty += top[-1] == 0, top[-1] = 1;
+    REQUIRE(empty >= 4096 - 32); // the newest keep a page
+    put_all(tops);
+    whole_pass(true);
+    if (guards() != guard_kind::canary)
+      for (char* top : tops) bare += !guarded(top);
+    REQUIRE(guards() == guard_kind::madvise && tables_go() ? bare > 3900 : bare == 0);
+  }
+  std::_Exit(0);
+}
+TEST(StackWindows, FreeOnesLoseTheirPageTables_AndAreGuardedAgain) {
+  EXPECT_EXIT(lose_page_tables(), ExitedWithCode(0), "");
+}
+// A few are not worth it, nor are those that were needed a moment ago; and what is locked keeps pages and guards.
+void few_or_young() {
+  start_here();
+  std::vector<char*> few = used(500, 64 << 10);
+  put_all(few);
+  whole_pass(true);
+  for (char* top : few) REQUIRE(guards() == guard_kind::canary || guarded(top));
+  std::vector<char*> many = used(4096, 64 << 10);
+  put_all(many);
+  whole_pass(false);
+  for (char* top : many) REQUIRE(guards() == guard_kind::canary || guarded(top));
+  std::_Exit(0);
+}
+TEST(StackWindows, FewOrYoungOnesKeepTheirPageTables) { EXPECT_EXIT(few_or_young(), ExitedWithCode(0), ""); }
+// MADV_GUARD_INSTALL answers EINVAL then.
+void locked_while_bare() {
+  start_here();
+  std::vector<char*> tops = used(4096, 64 << 10);
+  put_all(tops);
+  whole_pass(true);
+  bounds b{};
+  find(tops[0] - 1, b);
+  bool bare = guards() == guard_kind::madvise && !guarded(tops[0]);
+  if (mlock(b.guard, 4096)) std::_Exit(0); // not allowed
+  used(4096, 64 << 10);                    // looks at the guards
+  REQUIRE(!bare || guards() == guard_kind::mprotect);
+  std::_Exit(0);
+}
+TEST(StackWindows, LockedWhileBare_AnotherKindOfGuard) { EXPECT_EXIT(locked_while_bare(), ExitedWithCode(0), ""); }
+// Whoever takes one has it alone, with its guard, whatever the reclaimer is at.
+void take_while_reclaimed() {
+  start_here();
+  put_all(used(4096, 64 << 10));
+  std::atomic<bool> over{false};
+  std::vector<std::thread> takers;
+  for (int t = 0; t < 3; t++)
+    takers.emplace_back([&, t] {
+      std::mt19937 random(static_cast<unsigned>(t));
+      for (int round = 0; round < scaled(60); round++) {
+        std::vector<char*> mine = used(random() % 700, 64 << 10);
+        for (char* top : mine) top[-1] = static_cast<char>(t);
+        for (char* top : mine) REQUIRE(top[-1] == t);
+        put_all(mine);
+      }
+    });
+  std::thread reclaimer([&] {
+    while (!over) whole_pass(true);
+  });
+  for (std::thread& t : takers) t.join();
+  over = true;
+  reclaimer.join();
+  std::_Exit(0);
+}
+TEST(StackWindows, TakenAndPutBackWhileTheyAreReclaimed) { EXPECT_EXIT(take_while_reclaimed(), ExitedWithCode(0), ""); }
 TEST(StackWindows, DeepOnesAreFound_AndWhatIsBelowTheFrameGoes) {
   EXPECT_EXIT(
       {
