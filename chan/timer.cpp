@@ -19,7 +19,7 @@
 #include <utility>
 
 #include "chan/select.hpp"
-#include "sched/hooks.hpp"
+#include "sched/blocks.hpp"
 #include "sched/sched.hpp"
 
 namespace grt::detail {
@@ -47,37 +47,6 @@ struct alignas(16) timer_core : timer_node {
 
 namespace {
 std::atomic<timer_core*> dead{nullptr};
-
-// Blocks for cores with small functions: a P keeps some, which takes a start and stop from 41 to 33 ns. Not where a
-// tool watches the heap.
-constexpr std::size_t block_bytes = 192;
-constexpr std::uint32_t blocks_most = 32;
-M* with_blocks(std::size_t bytes) noexcept {
-  if (GRT_SANITIZED || bytes > block_bytes || (hooks.load(std::memory_order_relaxed) & hook_valgrind)) return nullptr;
-  return me();
-}
-void* block_take(std::size_t bytes) noexcept {
-  void* b = nullptr;
-  if (M* m = with_blocks(bytes); m && enter(m)) {
-    if ((b = m->p->blocks)) {
-      m->p->blocks = *static_cast<void**>(b);
-      m->p->n_blocks--;
-    }
-    leave(m);
-  }
-  return b ? b : ::operator new(std::max(bytes, block_bytes), std::nothrow); // 16-byte aligned: malloc does no less
-}
-void block_give(void* b, std::size_t bytes) noexcept {
-  if (M* m = with_blocks(bytes); m && enter(m)) {
-    if (m->p->n_blocks < blocks_most) {
-      *static_cast<void**>(b) = std::exchange(m->p->blocks, b);
-      m->p->n_blocks++;
-      b = nullptr;
-    }
-    leave(m);
-  }
-  ::operator delete(b);
-}
 
 void timer_free(timer_core* t) noexcept {
   san::acquire(t);

@@ -48,7 +48,7 @@ struct alignas(128) P {
   std::uint64_t id_next = 0, id_end = 0, id_batch = 8;
   std::atomic<std::uint64_t> spawned{0}, exited{0}; // owner writes, anybody reads
   stack::cache stacks;
-  void* blocks = nullptr; // chan/timer.cpp: for timers, linked by their first word
+  void* blocks = nullptr; // blocks.hpp: linked by their first word
   std::uint32_t n_blocks = 0;
   struct sighting { // what another P looked like from here at the last look
     std::uint32_t tick;

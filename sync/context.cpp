@@ -26,6 +26,7 @@
 #include <utility>
 
 #include "chan/select.hpp"
+#include "sched/blocks.hpp"
 #include "sched/sched.hpp"
 #include "sched/waiting.hpp"
 
@@ -51,6 +52,11 @@ struct cancel_node final : context_node, ending, timer_node {
       : context_node(kind::cancellable, p, static_cast<ending*>(this)),
         up(p && p->origin ? static_cast<cancel_node*>(p->origin) : nullptr), deadline(up ? up->deadline : no_deadline) {
   }
+  static void* operator new(std::size_t bytes) {
+    if (void* p = block_take(bytes)) return p;
+    throw std::bad_alloc();
+  }
+  static void operator delete(void* p, std::size_t bytes) noexcept { block_give(p, bytes); }
 };
 cancel_node* of(ending* e) noexcept { return static_cast<cancel_node*>(e); }
 
