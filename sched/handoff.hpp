@@ -34,6 +34,7 @@ void turn(P* p) noexcept;
 // idle.cpp
 bool somebody_idles() noexcept;
 bool sysmon_sleeps() noexcept;   // true: somebody idles, and the last one that leaves will call sysmon_rouse
+bool sysmon_rests() noexcept;    // true: it sleeps, everybody sleeps, and whoever leaves first will call it
 void announced_begin() noexcept; // a P may be had without asking
 void announced_end() noexcept;
 extern std::atomic<unsigned> announced_ps;

@@ -31,14 +31,15 @@ using protocol::awake, protocol::deep, protocol::napping;
 protocol::sleepers<hardware, M> idle{need_watch};
 unsigned retired = 0; // under idle.lock: asleep because procs shrank, not in the list
 
-bool sysmon_sleeps_now = false; // under idle.lock: until the list is empty (sysmon.cpp)
+// Under idle.lock (sysmon.cpp): it sleeps until the list is empty; or rests, until anybody leaves it.
+bool sysmon_sleeps_now = false, sysmon_rests_now = false;
 
-// After somebody has left the list. Sysmon slept because there was somebody idle; now it has to look itself.
+// After somebody has left the list.
 void has_left() noexcept {
   {
     spin_guard hold(idle.lock);
-    if (GRT_LIKELY(!sysmon_sleeps_now || idle.n)) return;
-    sysmon_sleeps_now = false;
+    if (GRT_LIKELY(!sysmon_sleeps_now || (idle.n && !sysmon_rests_now))) return;
+    sysmon_sleeps_now = sysmon_rests_now = false;
   }
   sysmon_rouse();
 }
@@ -160,6 +161,11 @@ bool somebody_idles() noexcept {
 bool sysmon_sleeps() noexcept {
   spin_guard hold(idle.lock);
   return sysmon_sleeps_now = idle.n;
+}
+
+bool sysmon_rests() noexcept {
+  spin_guard hold(idle.lock);
+  return sysmon_rests_now = sysmon_sleeps_now && idle.n + retired >= n_made.load(std::memory_order_relaxed);
 }
 
 std::uint64_t wake_epoch() noexcept {

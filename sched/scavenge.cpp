@@ -44,16 +44,38 @@
 
 namespace grt {
 namespace {
-constexpr unsigned batch = 64, many_windows = 10'000, passes_skipped_most = 7;
+constexpr unsigned batch = 64, many_windows = 10'000;
 
 // One pass; of the one who holds `at_work`.
 spin_lock at_work;
 enum class stage { idle, free_windows, deep_windows, parked, slots } now_at = stage::idle;
 G* cursor;
-bool unsparing;                     // this pass
-std::uint64_t dropped, before_deep; // windows and pages of Gs, in this pass
-unsigned skip = 0, quiet = 0;       // passes to leave parked ones alone; after looks that found nothing
-bool partial;                       // this pass
+bool unsparing;                // this pass
+std::uint64_t dropped, before; // windows and pages of Gs: in this pass, and when its stage began
+
+// A stage that is worth its time where it finds something: parked goroutines (50 ms for a million), and the sort of
+// slots. In vain, it is left out 1, 3, 7 ... times; 7 at most, or so that it takes a thousandth of the time.
+struct costly {
+  bool now = true; // in this pass
+  unsigned skip = 0, vain = 0;
+  std::uint64_t ns = 0;
+
+  void begin(bool all) noexcept {
+    now = all || !skip;
+    if (!now) skip--;
+  }
+  template <class F> auto timed(F f) noexcept {
+    std::uint64_t t0 = now_ns();
+    auto r = f();
+    ns += now_ns() - t0;
+    return r;
+  }
+  void ended(bool worth) noexcept {
+    unsigned most = static_cast<unsigned>(std::clamp<std::uint64_t>(ns / 1'000'000, 7, 63));
+    skip = vain = worth ? 0 : std::min(vain * 2 + 1, most);
+    ns = 0;
+  }
+} looks, sorts;
 
 template <class T> T peek(const T& x) noexcept { return __atomic_load_n(&x, __ATOMIC_RELAXED); }
 
@@ -100,37 +122,40 @@ void end_work() noexcept {
 void begin(bool all) noexcept {
   stack::reclaim_begin(all);
   dropped = 0;
-  partial = !all && skip;
-  if (partial) skip--;
+  looks.begin(all);
+  sorts.begin(all);
   unsparing = all;
   now_at = stage::free_windows;
+}
+
+void begin_sort() noexcept {
+  before = dropped;
+  now_at = sorts.now && slab_sort_begin(unsparing) ? stage::slots : stage::idle;
 }
 
 // false: the pass is over.
 bool step() noexcept {
   switch (now_at) {
   case stage::free_windows:
-    if (!stack::drop_free(dropped) && !stack::drop_lists() && !stack::drop_tables())
-      now_at = partial ? stage::parked : stage::deep_windows;
-    before_deep = dropped;
-    return true;
+    if (stack::drop_free(dropped) || stack::drop_lists() || stack::drop_tables()) return true;
+    before = dropped;
+    if (looks.now) now_at = stage::deep_windows;
+    else begin_sort();
+    return now_at != stage::idle;
   case stage::deep_windows:
-    if (!stack::find_deep()) {
+    if (!looks.timed(stack::find_deep)) {
       cursor = slab_begin();
       now_at = stage::parked;
     }
     return true;
   case stage::parked:
-    if (!partial && shrink_some()) return true;
-    // A look at a million windows costs 50 ms: less often where nothing is found.
-    if (!partial)
-      skip = quiet = dropped != before_deep || stack::read_counts().opened < many_windows
-                         ? 0
-                         : std::min(quiet * 2 + 1, passes_skipped_most);
-    now_at = slab_sort_begin(unsparing) ? stage::slots : stage::idle;
-    return now_at == stage::slots;
+    if (looks.timed(shrink_some)) return true;
+    looks.ended(dropped != before || stack::read_counts().opened < many_windows);
+    begin_sort();
+    return now_at != stage::idle;
   case stage::slots:
-    if (slab_sort(dropped)) return true;
+    if (sorts.timed([] { return slab_sort(dropped); })) return true;
+    sorts.ended(dropped != before);
     [[fallthrough]];
   case stage::idle: now_at = stage::idle; return false;
   }
@@ -148,7 +173,7 @@ pass scavenge(std::uint64_t budget_ns) noexcept {
   bool more;
   while ((more = step()) && now_ns() < end) {
   }
-  pass p = more ? pass::under_way : partial ? pass::partial : pass::whole;
+  pass p = more ? pass::under_way : looks.now && sorts.now ? pass::whole : pass::partial;
   end_work();
   return p;
 }

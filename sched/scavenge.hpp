@@ -6,7 +6,7 @@ namespace grt {
 
 struct G;
 
-enum class pass { under_way, whole, partial }; // partial: parked goroutines were not looked at
+enum class pass { under_way, whole, partial }; // partial: a costly stage was left out
 
 /// Works for about `budget_ns` on the pass under way, or begins one. Any thread but never inside a bracket; two at once
 /// share nothing: the second returns. To be called once a second, and again soon while the pass is under way.

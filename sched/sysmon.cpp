@@ -14,8 +14,10 @@
 //   - Somebody in a `ready` queue, in the global queue or behind a timer has waited 10 ms though the P's tick moves:
 //   poke.
 // It looks every 4 ms while all Ps are at work, every 10 ms while one is idle, and after 50 ms of that not at all:
-// an idle M steals and fires timers, so nothing can be stuck. The last M to leave the idle list rouses it. Rejected:
-// waking on every idle-to-busy change (a futex wake of 18 us for each request of a quiet server).
+// an idle M steals and fires timers, so nothing can be stuck. The last M to leave the idle list rouses it. Then it
+// comes once a second for memory while goroutines switch, and three whole passes more; when everybody sleeps after that
+// it rests, and the first M to leave the list rouses it: once in some seconds at most. Rejected: waking on every
+// idle-to-busy change (a futex wake of 18 us for each request of a quiet server).
 #include <grt/runtime.hpp>
 
 #include <algorithm>
@@ -160,19 +162,28 @@ struct look {
   }
 };
 
-// Stacks that shrank give their pages back. After the last work that anybody does come three more whole passes.
+std::uint64_t switches() noexcept {
+  std::uint64_t sum = 0;
+  for (unsigned i = 0, n = n_made.load(std::memory_order_acquire); i < n; i++) // [PROCS-1]
+    sum += peek(all_p[i].load(std::memory_order_relaxed)->tick);
+  return sum;
+}
+
+// Memory that nobody needs goes back. After the last work that anybody does come three more whole passes.
 struct scavenger {
-  std::uint64_t next = 0;
+  std::uint64_t next = 0, seen = 0;
   unsigned left = 0;
 
   void work(std::uint64_t now, bool idle) noexcept {
     if (now < next) return;
     follow_cpus();
+    if (std::uint64_t n = switches(); !idle || std::exchange(seen, n) != n) left = 3;
+    next = now + pass_ns;
+    if (!left) return;
     pass p = scavenge();
-    bool more = p == pass::under_way;
-    next = now + (!more ? pass_ns : idle || slab_sorting() ? again_idle_ns : again_ns); // somebody may wait for slots
-    if (more) left = std::max(left, 1u); // a pass under way is ended before it sleeps
-    else if (left && p == pass::whole) left--;
+    if (p == pass::whole) left--;
+    if (p == pass::under_way)
+      next = now + (idle || slab_sorting() ? again_idle_ns : again_ns); // one may wait for slots
   }
 };
 
@@ -188,12 +199,11 @@ void* sysmon_main(void*) {
     answered = n;
     pages.work(l.now, l.idle);
     quiet = l.idle && !stall_ns ? quiet + 1 : 0; // the watchdog never sleeps
-    if (!l.idle) pages.left = 3;
     if (quiet >= quiet_looks && sysmon_sleeps()) {
       while (calls.load(std::memory_order_relaxed) == n) {
-        std::uint64_t now = now_ns();
-        if (pages.left) pages.work(now, true);
-        futex_wait(&calls, n, pages.left ? static_cast<std::int64_t>(std::max(pages.next, now + ms) - now) : -1);
+        pages.work(now_ns(), true);
+        std::uint64_t now = now_ns(), until = std::max(pages.next, now + ms);
+        futex_wait(&calls, n, !pages.left && sysmon_rests() ? -1 : static_cast<std::int64_t>(until - now));
       }
       quiet = 0;
       continue;

@@ -1,7 +1,7 @@
 // stack/arena.hpp - an arena and its free windows, for windows.cpp and reclaim.cpp.
 //
-// `carved` windows exist: given out, put by on a P, held by the reclaimer (64 at most, which nobody may take), or free.
-// A free one is either
+// `carved` windows exist: given out, put by on a P, held by the reclaimer (held_most of them, which nobody may take),
+// or free. A free one is either
 //   pooled  in the stack pool[bottom, top), newest on top; nobody has needed those below `low` since the pass began
 //   cold    without pages: a bit in `cold`, and in no list. Taken when the pool is empty, lowest first.
 // 64 windows, a word of `cold`, share a `guarding`. While all of them are cold they may be bare: their guards are gone,
@@ -17,7 +17,7 @@
 
 namespace grt::stack {
 
-inline constexpr std::size_t page = 4096, classes = 8, per_word = 64, held_most = 2 * per_word;
+inline constexpr std::size_t page = 4096, classes = 8, per_word = 64, held_most = 3 * per_word;
 inline constexpr std::uint64_t full_word = ~std::uint64_t{0};
 
 // memcpy, which TSan would see: it does not see the lock and the bracket that order these.
@@ -52,7 +52,11 @@ struct arena {
     return canaries[i / per_word].load(std::memory_order_relaxed) >> (i % per_word) & 1;
   }
 
-  // Under lock.
+  // Under lock. Volatile as in copy().
+  void set_guards(std::size_t word, guarding g) noexcept { *const_cast<volatile guarding*>(guards + word) = g; }
+  void set_cold(std::size_t word, std::uint64_t bits) noexcept {
+    *const_cast<volatile std::uint64_t*>(cold + word) = bits;
+  }
   std::size_t pooled() const noexcept { return top - bottom; }
   void slide() noexcept { // to the lower end of the array
     std::size_t n = pooled();
@@ -66,6 +70,7 @@ struct arena {
     top -= n;
     copy(to, pool + top, n);
     low = std::min(low, top);
+    if (top == bottom) top = bottom = low = 0;
     return n;
   }
   void put(char* const* from, std::size_t n) noexcept {

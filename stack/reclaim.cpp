@@ -7,8 +7,8 @@
 //
 // Page tables: 0.6 KB a window, which outlive its pages. Since 6.14 x86-64 kernels free a table that MADV_DONTNEED
 // finds empty if the advice covers all of its 2 MB, and a guard counts as an entry. So of 64 cold windows the guards go
-// as well; they are made again, 64 in one call as for new ones, when the first of the 64 is taken. A table that two
-// words share goes with the second: both are held then.
+// as well; they are made again, 64 in one call as for new ones (45 us), when the first of the 64 is taken. A table that
+// two words share goes with the second of them: both are held then.
 //
 // Deep windows. PAGEMAP_SCAN (Linux 6.7) walks page tables and reports runs of pages in memory: 0.04 us a window, and a
 // bit is set for each that has more than its two upper pages. Where it is missing, every window counts as deep and
@@ -101,7 +101,7 @@ bool scan_is_true(int fd) noexcept {
 }
 // -1: not to be had.
 long page_tables_kb() noexcept {
-  static char text[4096];
+  char text[4096];
   int fd = ::open("/proc/self/status", O_RDONLY | O_CLOEXEC);
   if (fd < 0) return -1;
   ssize_t n = read(fd, text, sizeof text - 1);
@@ -111,8 +111,9 @@ long page_tables_kb() noexcept {
   return at ? std::strtol(at + 6, nullptr, 10) : -1;
 }
 
-// By effect: sixteen tables with a page each, and whether they are there when their pages are gone.
-bool find_out_whether_tables_go() noexcept {
+// By effect: sixteen tables with a page each, and whether they are there when their pages are gone. Tables that other
+// threads need meanwhile may hide that.
+bool see_tables_go() noexcept {
   constexpr std::size_t n = 16, covers = 2 << 20;
   void* p = mmap(nullptr, (n + 1) * covers, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED) return false;
@@ -132,8 +133,10 @@ bool find_out_whether_tables_go() noexcept {
 } // namespace
 
 bool tables_go() noexcept {
-  static const bool go = find_out_whether_tables_go();
-  return go;
+  static std::atomic<int> tries{8}; // -1: they do
+  int left = tries.load(std::memory_order_relaxed);
+  if (left > 0) tries.store(left = see_tables_go() ? -1 : left - 1, std::memory_order_relaxed);
+  return left < 0;
 }
 
 void give_back_half(cache& c) noexcept {
@@ -161,7 +164,7 @@ bool drop_free(std::uint64_t& dropped) noexcept {
     {
       spin_guard hold(lock);
       old = a.pooled() - std::min(newest_kept, a.pooled());
-      a.left = std::min(a.left, a.pooled());
+      a.left = std::min(a.left, a.low - std::min(a.low, a.bottom)); // not those taken and put back meanwhile
       if (!a.left) continue;
       n = a.held = std::min({per_word, a.left, old ? old : a.left});
       copy(tops, a.pool + a.bottom, n);
@@ -197,47 +200,58 @@ bool drop_free(std::uint64_t& dropped) noexcept {
 }
 
 bool drop_lists() noexcept {
-  constexpr std::size_t in_page = page / sizeof(char*), piece = 16 * in_page, few = piece / 4;
+  constexpr std::size_t in_page = page / sizeof(char*), piece = 16 * in_page;
   for (arena& a : arenas) {
     spin_guard hold(lock);
-    if (a.used_to <= piece || a.pooled() > few) continue;
-    a.slide();
+    if (a.used_to <= piece) continue;
+    if (a.pooled() <= piece || a.pooled() < a.bottom / 4) a.slide();
+    if (a.used_to <= a.top + piece) continue;
     std::size_t end = a.used_to / in_page * in_page; // what follows in that page may be another list
-    a.used_to = (a.used_to - 1) / piece * piece;
+    a.used_to = std::max((a.used_to - 1) / piece * piece, (a.top / piece + 1) * piece);
     madvise(a.pool + a.used_to, (end - a.used_to) * sizeof(char*), MADV_DONTNEED);
     return true;
   }
   return false;
 }
 
+// Lock held. The next of 64 windows that may become bare.
+static bool next_word(arena& a) noexcept {
+  std::size_t end = a.cold_n < cold_kept ? 0 : a.carved / per_word;
+  while (a.at_word < end && !(a.cold[a.at_word] == full_word && a.guards[a.at_word] == guarding::madvise)) a.at_word++;
+  return a.at_word < end;
+}
+
 bool drop_tables() noexcept {
-  if (guards() != guard_kind::madvise || !tables_go()) return false;
+  if (guards() != guard_kind::madvise) return false;
   for (arena& a : arenas) {
-    std::size_t w, first; // first: also the one before w, if that is bare
     {
       spin_guard hold(lock);
-      std::size_t end = a.carved / per_word;
-      if (a.cold_n < cold_kept) continue;
-      for (w = a.at_word; w < end && !(a.cold[w] == full_word && a.guards[w] == guarding::madvise);) w++;
-      a.at_word = w + 1;
-      if (w >= end) continue;
-      first = w && a.cold[w - 1] == full_word && a.guards[w - 1] == guarding::bare ? w - 1 : w;
-      for (std::size_t i = first; i <= w; i++) a.cold[i] = 0;
-      a.cold_n -= a.held = (w + 1 - first) * per_word;
+      if (!next_word(a)) continue;
     }
-    char *from = a.window(first * per_word), *at = a.window(w * per_word), *to = a.window((w + 1) * per_word);
-    auto bytes = static_cast<std::size_t>(to - at);
-    // Memory that has been locked answers EINVAL, and keeps its guards.
-    bool bare = madvise(at, bytes, MADV_DONTNEED) == 0;
-    if (bare) {
+    if (!tables_go()) return false;
+    std::size_t w, first, last; // with the neighbours, if those are bare
+    {
+      spin_guard hold(lock);
+      if (!next_word(a)) continue;
+      w = first = last = a.at_word++;
+      auto bare = [&a](std::size_t i) { return a.cold[i] == full_word && a.guards[i] == guarding::bare; };
+      if (w && bare(w - 1)) first--;
+      if (bare(w + 1)) last++;
+      for (std::size_t i = first; i <= last; i++) a.set_cold(i, 0);
+      a.cold_n -= a.held = (last + 1 - first) * per_word;
+    }
+    char *at = a.window(w * per_word), *from = a.window(first * per_word), *to = a.window((last + 1) * per_word);
+    std::size_t bytes = per_word * a.stride;
+    bool locked = madvise(at, bytes, MADV_DONTNEED); // EINVAL
+    if (!locked) {
       guards_remove(at, bytes);
       madvise(from, static_cast<std::size_t>(to - from), MADV_DONTNEED);
     }
     spin_guard hold(lock);
-    for (std::size_t i = first; i <= w; i++) a.cold[i] = full_word;
+    for (std::size_t i = first; i <= last; i++) a.set_cold(i, full_word);
     a.cold_n += std::exchange(a.held, 0);
     a.cold_from = std::min(a.cold_from, first);
-    if (bare) a.guards[w] = guarding::bare;
+    a.set_guards(w, locked ? guarding::other : guarding::bare);
     return true;
   }
   return false;

@@ -102,7 +102,7 @@ void guard(arena& a, std::size_t first, std::size_t n) {
   char* p = a.base + first * a.stride;
   std::size_t done = guards_make(p, a.stride, n);
   if (guards() != guard_kind::madvise)
-    std::fill(a.guards + first / per_word, a.guards + (first + n - 1) / per_word + 1, guarding::other);
+    for (std::size_t w = first / per_word; w <= (first + n - 1) / per_word; w++) a.set_guards(w, guarding::other);
   for (; done < n; done++) {
     write_canary(p + done * a.stride + guard_bytes);
     a.canaries[(first + done) / per_word].fetch_or(std::uint64_t{1} << ((first + done) % per_word),
@@ -125,18 +125,20 @@ void carve(arena& a, std::size_t n, char** tops) {
             0); // one call for n page faults; a kernel without it faults later
 }
 
-// Under lock. Cold windows of one word, n at most.
+// Under lock. Cold windows, n at most: the lowest. No more than one word gets its guards back for it.
 std::size_t warm(arena& a, char** tops, std::size_t n) {
-  if (!a.cold_n) return 0;
-  while (!a.cold[a.cold_from]) a.cold_from++;
-  std::size_t w = a.cold_from, got = 0;
-  if (a.guards[w] == guarding::bare) {
-    a.guards[w] = guarding::madvise;
-    guard(a, w * per_word, per_word);
+  std::size_t got = 0;
+  while (got < n && a.cold_n) {
+    while (!a.cold[a.cold_from]) a.cold_from++;
+    std::size_t w = a.cold_from;
+    if (a.guards[w] == guarding::bare) {
+      if (got) break;
+      a.set_guards(w, guarding::madvise);
+      guard(a, w * per_word, per_word);
+    }
+    for (std::uint64_t& bits = a.cold[w]; bits && got < n; bits &= bits - 1, a.cold_n--)
+      tops[got++] = a.top_of(w * per_word + static_cast<std::size_t>(__builtin_ctzll(bits)));
   }
-  for (std::uint64_t& bits = a.cold[w]; bits && got < n; bits &= bits - 1)
-    tops[got++] = a.top_of(w * per_word + static_cast<std::size_t>(__builtin_ctzll(bits)));
-  a.cold_n -= got;
   return got;
 }
 std::size_t take_free(arena& a, char** tops, std::size_t n) {

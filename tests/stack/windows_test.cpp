@@ -324,7 +324,7 @@ void take_while_reclaimed() {
   for (int t = 0; t < 3; t++)
     takers.emplace_back([&, t] {
       std::mt19937 random(static_cast<unsigned>(t));
-      for (int round = 0; round < scaled(300); round++) {
+      for (int round = 0; round < scaled(100); round++) {
         std::vector<char*> mine = used(random() % 200, 64 << 10);
         for (char* top : mine) top[-1] = static_cast<char>(t + 1);
         for (char* top : mine) REQUIRE(top[-1] == t + 1 && (guards() == guard_kind::canary || guarded(top)));
