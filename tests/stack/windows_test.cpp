@@ -14,6 +14,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "stack/arena.hpp"
 #include "stack/reclaim.hpp"
 #include "stack/windows.hpp"
 #include "tests/support/slow.hpp"
@@ -315,6 +316,28 @@ void locked_while_bare() {
   std::_Exit(0);
 }
 TEST(StackWindows, LockedWhileBare_AnotherKindOfGuard) { EXPECT_EXIT(locked_while_bare(), ExitedWithCode(0), ""); }
+// The list of free windows stays as long as what is in it, however often its lower end goes cold.
+void list_stays_short() {
+  start_here();
+  std::vector<char*> tops;
+  auto take = [&](std::size_t n) {
+    while (n--) tops.push_back(get_sized(64 << 10));
+  };
+  auto give = [&](std::size_t n) {
+    for (; n--; tops.pop_back()) put_sized(tops.back());
+  };
+  for (int i = 0; i < 100; i++) {
+    take(3000 - tops.size());
+    give(2500);
+    whole_pass(false);
+    take(1200);
+    give(1200);
+    whole_pass(false);
+  }
+  REQUIRE(arenas[0].carved == 3000 && arenas[0].used_to <= 20000);
+  std::_Exit(0);
+}
+TEST(StackWindows, TheirListStaysShort) { EXPECT_EXIT(list_stays_short(), ExitedWithCode(0), ""); }
 // Whoever takes one has it alone, with its guard, whatever the reclaimer is at.
 void take_while_reclaimed() {
   start_here();
