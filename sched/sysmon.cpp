@@ -174,12 +174,16 @@ struct scavenger {
   std::uint64_t next = 0, seen = 0;
   unsigned left = 0;
 
+  bool needed(bool idle) noexcept {
+    if (std::uint64_t n = switches(); std::exchange(seen, n) != n || !idle) left = 3;
+    return left;
+  }
+
   void work(std::uint64_t now, bool idle) noexcept {
     if (now < next) return;
     follow_cpus();
-    if (std::uint64_t n = switches(); !idle || std::exchange(seen, n) != n) left = 3;
     next = now + pass_ns;
-    if (!left) return;
+    if (!needed(idle)) return;
     pass p = scavenge();
     if (p == pass::whole) left--;
     if (p == pass::under_way)
@@ -203,7 +207,8 @@ void* sysmon_main(void*) {
       while (calls.load(std::memory_order_relaxed) == n) {
         pages.work(now_ns(), true);
         std::uint64_t now = now_ns(), until = std::max(pages.next, now + ms);
-        futex_wait(&calls, n, !pages.left && sysmon_rests() ? -1 : static_cast<std::int64_t>(until - now));
+        bool rest = !pages.left && sysmon_rests() && !pages.needed(true); // in this order
+        futex_wait(&calls, n, rest ? -1 : static_cast<std::int64_t>(until - now));
       }
       quiet = 0;
       continue;

@@ -133,6 +133,18 @@ TEST_F(Scavenge, PassByPass) {
   });
 }
 
+// Nobody calls it, and nobody runs any more.
+TEST_F(Scavenge, ByItself_WhenAllSleep) {
+  calm();
+  std::size_t n = static_cast<std::size_t>(scaled(1000)), before = in_memory();
+  run([&] {
+    wait_group all;
+    for (std::size_t i = 0; i < n; i++) all.go([] { descend(grown_bytes, 1, [] { yield(); }); });
+    all.wait();
+  });
+  while (in_memory() > before + (8 << 20)) std::this_thread::sleep_for(10ms);
+}
+
 // Wakes against drops. What a frame holds must be there when its goroutine comes back to it.
 TEST_F(Scavenge, WhileGoroutinesParkAndWake) {
   std::atomic<bool> stop{false};
