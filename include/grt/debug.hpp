@@ -74,10 +74,10 @@ std::size_t stack_bytes() noexcept;
 
 /// Gives back to the kernel, at once, what stacks hold and do not use: the pages of free ones, and of parked
 /// goroutines' what lies more than a page below where they stand. Processors that are busy keep the windows they have
-/// put by until they look around next; call it again to have those, too. Any thread; does nothing before the start.
-/// Blocks the caller's processor meanwhile: some 50 ms for a million goroutines, and a microsecond for each page that
-/// goes. A goroutine that is woken while its own stack is looked at runs some microseconds later. Go:
-/// debug.FreeOSMemory.
+/// put by until they look around next; call it again to have those, too. Any thread; does nothing before the start, nor
+/// in a forked child. Blocks the caller's processor meanwhile: some 50 ms for a million goroutines, and a microsecond
+/// for each page that goes. A goroutine that is woken while its own stack is looked at runs some microseconds later.
+/// Go: debug.FreeOSMemory.
 void release_memory() noexcept;
 
 } // namespace grt::debug
