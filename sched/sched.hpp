@@ -224,7 +224,8 @@ void unlock_far_side(spin_lock& l) noexcept;
 inline std::uintptr_t release_of(spin_lock* l) noexcept { return reinterpret_cast<std::uintptr_t>(&l->word); }
 
 /// Parks the calling goroutine or thread; its waiter is published and `release` guards it. Returns when ready() was
-/// called on it. `object`: what it waits for, as the program knows it; shown to people, never followed.
+/// called on it. `object`: what it waits for, as the program knows it, shown to people and never followed; of a select,
+/// its detail::select_channels.
 void park(G* self, std::uintptr_t release, wait_reason why, const void* object = nullptr) noexcept;
 /// Makes g runnable (or wakes the thread): once per park. Never under a park lock; not from g0.
 void ready(G* g) noexcept;

@@ -23,7 +23,8 @@ struct goroutine_info {
   state st{};
   std::string wait_reason;      ///< "chan receive", "mutex", "sleep" ... (trace::to_string); empty unless it waits
   const void* object = nullptr; ///< what it waits for: the address of the mutex, wait_group ...; of a channel that of
-                                ///< the state all its handles share, of a select that of its only channel, else null
+                                ///< the state all its handles share; of a select that of one of its channels
+  std::size_t more_objects = 0; ///< a select: how many other channels it waits for
   /// When it began to wait; time_point{} unless it waits. Some 10 ms coarse, and early by as long as its processor was
   /// busy since it last looked around (64 switches at most).
   std::chrono::steady_clock::time_point since{};
