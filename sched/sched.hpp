@@ -2,7 +2,7 @@
 //
 // The bracket. A P's data is touched only between enter(m) and leave(m) by the M that holds it: `in = 1`, compiler
 // barrier, look at `lost`. A thief (steal.cpp) stores `lost`, makes every core fence (membarrier), then looks at `in`;
-// one of the two sees the other (Dekker with an asymmetric fence; sched/protocol.hpp). [BRK-1] Nothing inside may
+// one of the two sees the other (Dekker with an asymmetric fence; protocol_bracket.hpp). [BRK-1] Nothing inside may
 // throw, run user code or call malloc. Brackets do not nest. The scheduler's own loop (g0) stays inside all the time,
 // so a searching M is never stolen from; it must deny() an asker. grt_switch clears `in` on the far side, through the M
 // in its register.
@@ -27,7 +27,8 @@
 #include "base/san.hpp"
 #include "base/spin.hpp"
 #include "sched/g.hpp"
-#include "sched/protocol.hpp"
+#include "sched/protocol_bracket.hpp"
+#include "sched/protocol_sleep.hpp"
 #include "sched/ring.hpp"
 #include "sched/wheel.hpp"
 #include "stack/windows.hpp"
