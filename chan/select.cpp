@@ -14,13 +14,11 @@
 namespace grt::detail {
 namespace {
 
-struct selecting : commit_record {
+struct selecting : commit_record, select_channels {
   select_state s;
   struct alarm : limiter {
     selecting* self = nullptr;
   } until;
-  chan_core** order;
-  unsigned n_order = 0;
   bool limited = false;
 
   void lock_all() noexcept {
@@ -165,7 +163,7 @@ __attribute__((no_sanitize("thread"))) void far_side(commit_record* c) { static_
   r.tsan_release_all();
   r.fn = far_side;
   bool limited = r.limited;
-  park(g, commit_of(&r), wait_reason::select, r.n_order == 1 ? r.order[0] : nullptr);
+  park(g, commit_of(&r), wait_reason::select, static_cast<select_channels*>(&r));
   ok = g->ok;
   for (unsigned i = 0; i < a.n; i++) {
     select_case& k = *a.cases[i];

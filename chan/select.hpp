@@ -23,6 +23,12 @@ namespace grt::detail {
 
 inline constexpr std::uint32_t fired_timeout = ~std::uint32_t{0};
 
+/// What a parked select waits for, by address: its park()'s object, which debug/look.cpp follows. As the record.
+struct select_channels {
+  chan_core** order; // each once, sorted
+  unsigned n_order = 0;
+};
+
 struct select_state {
   std::atomic<std::uint32_t> fired{0};
   G* g = nullptr;

@@ -29,6 +29,7 @@ void write_one(text_out& t, const sighting& s, symbolizer& names) {
   if (s.name[0]) t.str(" \"").str(s.name).str("\"");
   t.str(" [").str(s.st == state::waiting ? trace::to_string(s.reason) : to_string(s.st)).str("]");
   if (s.object) t.str(" on ").hex(reinterpret_cast<std::uintptr_t>(s.object));
+  if (s.more) t.str(" and ").dec(s.more).str(" more");
   if (s.since_ns) {
     std::uint64_t now = now_ns(), ms = now > s.since_ns ? (now - s.since_ns) / 1000000 : 0;
     ms < 10000 ? t.str(" for ").dec(ms).str(" ms") : t.str(" for ").dec(ms / 1000).str(" s");

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "chan/select.hpp"
 #include "debug/peek.hpp"
 
 namespace grt::debug {
@@ -60,6 +61,15 @@ unsigned walk_stack(const face& f, const g_ext& ext, void** frames, unwinder& u)
   return u.walk(from, window, frames, unwinder::most);
 }
 
+// A select's object is the list of its channels, on its stack and perhaps gone. false: it is.
+bool find_channel(sighting& s) noexcept {
+  detail::select_channels all;
+  if (!peek(s.object, &all, sizeof all)) return false;
+  s.object = nullptr; // of one that only waits for a time
+  s.more = std::max(all.n_order, 1u) - 1;
+  return !all.n_order || peek(all.order, &s.object, sizeof s.object);
+}
+
 // false: the goroutine moved while it was looked at.
 bool look_once(const G* g, const face& f, sighting& s, unwinder& u) noexcept {
   s = {};
@@ -82,6 +92,7 @@ bool look_once(const G* g, const face& f, sighting& s, unwinder& u) noexcept {
     if (!s.line) s.site = reinterpret_cast<std::uintptr_t>(site);
     else if (!peek_string(static_cast<const char*>(site), s.file, sizeof s.file)) return false;
   }
+  if (waits && f.reason == wait_reason::select && !find_channel(s)) return false;
   if (waits) s.since_ns = ns_of(f.stamp);
   if (!f.running) {
     s.n_frames = walk_stack(f, ext, s.frames, u);
@@ -107,7 +118,7 @@ bool look(const G* g, sighting& s, unwinder& u) noexcept {
     if (foreign) return false;
     s.st = state::running; // never twice the same
     s.object = nullptr;
-    s.since_ns = s.n_frames = 0;
+    s.since_ns = s.n_frames = s.more = 0;
     return f.id == racy(g->id);
   }
 }

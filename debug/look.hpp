@@ -21,6 +21,7 @@ struct sighting {
   state st{};
   wait_reason reason{};
   const void* object = nullptr;
+  unsigned more = 0;          // a select: further channels
   std::uint64_t since_ns = 0; // steady clock; 0: it does not wait
   std::uintptr_t site = 0;    // of its creation, if not in file and line
   unsigned line = 0;

@@ -42,6 +42,7 @@ std::vector<goroutine_info> snapshot() {
     i.st = s.st;
     if (s.st == state::waiting) i.wait_reason = trace::to_string(s.reason);
     i.object = s.object;
+    i.more_objects = s.more;
     i.since = std::chrono::steady_clock::time_point(std::chrono::nanoseconds(s.since_ns));
     i.created_at = creation_site(s, names);
     i.frames.assign(s.frames, s.frames + s.n_frames);

@@ -1,12 +1,20 @@
 // sched/idle.cpp - what an M does with nothing to do, and who wakes it.
 //
 // Promise: if a goroutine is waiting beside a running one and an M is idle, some M is searching, or will be at the next
-// surplus push. The list of sleepers, its `watcher` and its `leader` (timers, and a slow poll while others run), and
-// why no push is missed [WATCH-1]: sched/protocol.hpp. A producer that sees need_watch wakes one sleeper and makes it
-// the watcher on the spot, so the next producer sees 0. The watcher spins 20 us, then looks every 50 us for 5 ms while
-// any other M runs, then sleeps (60 us, if a hand-over woke it: a thief takes nothing younger than 40). A watcher that
-// found work resigns and, if it found more than it can run, wakes the next: so a crowd wakes one by one. Rejected: wake
-// at every ready() (Go; a futex storm on hand-overs), a counter of searching Ms (one more locked line on every push).
+// surplus push. The list of sleepers, its one `watcher` and its `leader`, and why no push is missed [WATCH-1]:
+// protocol_sleep.hpp. Who is what:
+//
+//   watcher  an M that has run out of work while nobody else watches, or a sleeper: a producer that sees need_watch
+//            wakes one and makes it the watcher on the spot, so the next producer sees 0. It spins 20 us (60, if a
+//            hand-over woke it: a thief takes nothing younger than 40), then looks every 50 us for 5 ms while any other
+//            M runs, then resigns and sleeps. Having found work it resigns, too, and with more than it can run wakes
+//            the next: so a crowd wakes one by one.
+//   leader   one that sleeps, with the time-out of the earliest timer. While any other M runs it looks every 1 to 10 ms
+//            as well, which finds what no surplus push announced; else every 100 ms, while that may find a deadlock.
+//   retired  its P is beyond procs: it sleeps in no list until set_procs wakes it.
+//
+// Rejected: wake at every ready() (Go; a futex storm on hand-overs), a counter of searching Ms (one more locked line on
+// every push).
 #include <algorithm>
 #include <utility>
 

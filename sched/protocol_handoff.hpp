@@ -21,7 +21,8 @@
 //
 // One of the two sees the other, whichever M the P was given to last.
 #pragma once
-#include "sched/protocol.hpp"
+#include "sched/protocol_bracket.hpp"
+#include "sched/protocol_sleep.hpp"
 
 namespace grt::protocol {
 

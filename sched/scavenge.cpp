@@ -36,6 +36,7 @@
 #include <algorithm>
 #include <sched.h>
 
+#include "base/check.hpp"
 #include "base/futex.hpp"
 #include "sched/protocol_held.hpp"
 #include "sched/sched.hpp"
@@ -179,7 +180,7 @@ pass scavenge(std::uint64_t budget_ns) noexcept {
 }
 
 void scavenge_all() noexcept {
-  if (!slab_begin()) return;
+  if (!slab_begin() || forked.load(std::memory_order_relaxed)) return; // a thread of the parent's may have `at_work`
   if (M* m = me()) {
     m = enter_here(m);
     stack::give_back(m->p->stacks);

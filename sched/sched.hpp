@@ -2,7 +2,7 @@
 //
 // The bracket. A P's data is touched only between enter(m) and leave(m) by the M that holds it: `in = 1`, compiler
 // barrier, look at `lost`. A thief (steal.cpp) stores `lost`, makes every core fence (membarrier), then looks at `in`;
-// one of the two sees the other (Dekker with an asymmetric fence; sched/protocol.hpp). [BRK-1] Nothing inside may
+// one of the two sees the other (Dekker with an asymmetric fence; protocol_bracket.hpp). [BRK-1] Nothing inside may
 // throw, run user code or call malloc. Brackets do not nest. The scheduler's own loop (g0) stays inside all the time,
 // so a searching M is never stolen from; it must deny() an asker. grt_switch clears `in` on the far side, through the M
 // in its register.
@@ -27,7 +27,8 @@
 #include "base/san.hpp"
 #include "base/spin.hpp"
 #include "sched/g.hpp"
-#include "sched/protocol.hpp"
+#include "sched/protocol_bracket.hpp"
+#include "sched/protocol_sleep.hpp"
 #include "sched/ring.hpp"
 #include "sched/wheel.hpp"
 #include "stack/windows.hpp"
@@ -224,7 +225,8 @@ void unlock_far_side(spin_lock& l) noexcept;
 inline std::uintptr_t release_of(spin_lock* l) noexcept { return reinterpret_cast<std::uintptr_t>(&l->word); }
 
 /// Parks the calling goroutine or thread; its waiter is published and `release` guards it. Returns when ready() was
-/// called on it. `object`: what it waits for, as the program knows it; shown to people, never followed.
+/// called on it. `object`: what it waits for, as the program knows it, shown to people and never followed; of a select,
+/// its detail::select_channels.
 void park(G* self, std::uintptr_t release, wait_reason why, const void* object = nullptr) noexcept;
 /// Makes g runnable (or wakes the thread): once per park. Never under a park lock; not from g0.
 void ready(G* g) noexcept;

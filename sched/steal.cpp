@@ -1,5 +1,5 @@
 // sched/steal.cpp - how work leaves a P whose owner uses no locks: ask, donate, take. The states and the argument stand
-// in sched/protocol.hpp; here is whom to ask, and how much to move.
+// in sched/protocol_bracket.hpp; here is whom to ask, and how much to move.
 #include <algorithm>
 
 #include "sched/handoff.hpp"

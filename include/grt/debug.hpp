@@ -23,12 +23,13 @@ struct goroutine_info {
   state st{};
   std::string wait_reason;      ///< "chan receive", "mutex", "sleep" ... (trace::to_string); empty unless it waits
   const void* object = nullptr; ///< what it waits for: the address of the mutex, wait_group ...; of a channel that of
-                                ///< the state all its handles share, of a select that of its only channel, else null
+                                ///< the state all its handles share; of a select that of one of its channels
   /// When it began to wait; time_point{} unless it waits. Some 10 ms coarse, and early by as long as its processor was
   /// busy since it last looked around (64 switches at most).
   std::chrono::steady_clock::time_point since{};
   std::string created_at;    ///< "file:line"; with go(f, args...), "symbol+offset", demangled
   std::vector<void*> frames; ///< return addresses, innermost first, 64 at most; empty while it runs or before it ran
+  std::size_t more_objects = 0; ///< a select: how many channels it waits for besides `object`
 };
 
 /// Every goroutine alive. Stops nobody: one that starts, moves on or ends meanwhile may be missing or stand in its old
@@ -74,10 +75,10 @@ std::size_t stack_bytes() noexcept;
 
 /// Gives back to the kernel, at once, what stacks hold and do not use: the pages of free ones, and of parked
 /// goroutines' what lies more than a page below where they stand. Processors that are busy keep the windows they have
-/// put by until they look around next; call it again to have those, too. Any thread; does nothing before the start.
-/// Blocks the caller's processor meanwhile: some 50 ms for a million goroutines, and a microsecond for each page that
-/// goes. A goroutine that is woken while its own stack is looked at runs some microseconds later. Go:
-/// debug.FreeOSMemory.
+/// put by until they look around next; call it again to have those, too. Any thread; does nothing before the start, nor
+/// in a forked child. Blocks the caller's processor meanwhile: some 50 ms for a million goroutines, and a microsecond
+/// for each page that goes. A goroutine that is woken while its own stack is looked at runs some microseconds later.
+/// Go: debug.FreeOSMemory.
 void release_memory() noexcept;
 
 } // namespace grt::debug

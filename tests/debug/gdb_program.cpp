@@ -1,4 +1,4 @@
-// tests/debug/gdb_program.cpp - two parked goroutines and an abort, for gdb_test.sh.
+// tests/debug/gdb_program.cpp - three parked goroutines and an abort, for gdb_test.sh.
 #include <cstdlib>
 
 #include <grt/grt.hpp>
@@ -14,6 +14,7 @@ int main() {
     grt::mutex m;
     m.lock();
     grt::go(grt::attr{.name = "receiver"}, [=] { outer(c, 40); });
+    grt::go(grt::attr{.name = "selector"}, [=] { grt::select(grt::on_recv(c), grt::on_recv(grt::chan<int>())); });
     grt::go(grt::attr{.name = "locker"}, [&] { m.lock(); });
     grt::sleep_for(std::chrono::milliseconds(20));
     std::abort();

@@ -15,7 +15,7 @@ if [ -n "$core" ]; then
   files+=("$dir/dead")
 fi
 for f in "${files[@]}"; do
-  for want in '"receiver" \[chan receive on 0x' '"locker" \[mutex on 0x' '\[running on processor' 'created at .*gdb_program.cpp:[0-9]' \
+  for want in '"receiver" \[chan receive on 0x' '"locker" \[mutex on 0x' '"selector" \[select on 0x[0-9a-f]* and 1 more\]' '\[running on processor' 'created at .*gdb_program.cpp:[0-9]' \
     '^#[0-9]* .* inner (c=' '^#[0-9]* .* outer (c=.*depth.*=40' '^#[0-9]* .* grt_start'; do
     grep -q "$want" "$f" || { echo "$(basename "$f"): no line with $want"; cat "$f"; exit 1; }
   done

@@ -2,10 +2,12 @@
 // shows them as they are.
 #include "tests/support/fixture.hpp"
 
+#include <algorithm>
 #include <alloca.h>
 #include <cstring>
 #include <functional>
 #include <thread>
+#include <vector>
 
 #include "tests/debug/dump_text.hpp"
 
@@ -92,7 +94,7 @@ TEST_F(Unwind, FromEveryWait) {
         "chan send", some_channel, [=] { c.send(1); }, [=] { c.recv(); });
     chan<int> d;
     expect_chain(
-        "select", nullptr, [=] { select(on_recv(c), on_recv(d)); }, [=] { d.send(1); });
+        "select", some_channel, [=] { select(on_recv(c), on_recv(d)); }, [=] { d.send(1); });
     expect_chain(
         "select", some_channel, [=] { select(on_recv(c), on_timeout(1min)); }, [=] { c.send(1); });
     mutex m;
@@ -169,6 +171,82 @@ TEST_F(Unwind, OfAThreadThatWaits) {
   t.join();
   EXPECT_NE(p.find("[chan receive] on 0x"), std::string::npos) << p;
   EXPECT_LT(p.find("chain_three+0x"), p.find("chain_one+0x")) << p;
+}
+
+// ---- What a select waits for: one of its channels, by the address that whoever else waits for it shows, and a count.
+
+struct SelectObject : GrtTest {
+  static constexpr unsigned n = 12; // beyond 8 cases the channels are listed on the heap
+  std::vector<chan<int>> channels = std::vector<chan<int>>(n);
+  std::vector<const void*> states;
+  wait_group gone;
+
+  void SetUp() override {
+    GrtTest::SetUp();
+    for (unsigned i = 0; i < n; i++) {
+      std::string name = "receiver " + std::to_string(i);
+      gone.go(attr{.name = name}, [this, i] { channels[i].recv(); });
+      states.push_back(parked(name).object);
+    }
+  }
+  void TearDown() override {
+    for (auto& c : channels) c.close();
+    gone.wait();
+    GrtTest::TearDown();
+  }
+  // Of the first `of` channels.
+  void expect(unsigned of, const waits& f) {
+    std::string name = "selects " + std::to_string(of);
+    gone.go(attr{.name = name}, f);
+    debug::goroutine_info i = parked(name);
+    EXPECT_EQ(i.wait_reason, "select");
+    EXPECT_NE(std::find(states.begin(), states.begin() + of, i.object), states.begin() + of) << i.object;
+    EXPECT_EQ(i.more_objects, of - 1);
+    char line[80];
+    std::snprintf(line, sizeof line, of > 1 ? " [select] on %p and %u more for " : " [select] on %p for ", i.object,
+                  of - 1);
+    std::string p = paragraph(dump_text(), "goroutine " + std::to_string(i.id) + " ");
+    EXPECT_NE(p.find(line), std::string::npos) << line << p;
+  }
+};
+
+TEST_F(SelectObject, IsOneOfItsChannels_AndACount) {
+  auto& c = channels;
+  expect(1, [&] { select(on_recv(c[0])); });
+  expect(2, [&] { select(on_recv(c[0]), on_recv(c[1])); });
+  expect(3, [&] { select(on_recv(c[0]), on_recv(c[1]), on_recv(c[2]), on_timeout(1min)); });
+}
+TEST_F(SelectObject, CountsAChannelOnce_AndNoNilOne) {
+  auto& c = channels;
+  expect(2, [&] { select(on_recv(c[0]), on_recv(c[1]), on_recv(c[0]), on_recv(chan<int>(nil))); });
+}
+TEST_F(SelectObject, OfManyCases) {
+  expect(n, [&] {
+    select_set set;
+    for (auto& c : channels) set.add(on_recv(c));
+    set.wait();
+  });
+}
+TEST_F(SelectObject, IsNoneOfALimitAlone) {
+  auto [until, cancel] = with_cancel(background());
+  gone.go(attr{.name = "waits"}, [until = until] { EXPECT_THROW(chan<int>(nil).recv(until), std::system_error); });
+  debug::goroutine_info i = parked("waits");
+  cancel();
+  EXPECT_EQ(i.wait_reason, "select");
+  EXPECT_EQ(i.object, nullptr);
+  EXPECT_EQ(i.more_objects, 0u);
+}
+TEST_F(SelectObject, OfAThreadThatWaits) {
+  chan<int> c, d;
+  std::thread t([=] { select(on_recv(c), on_recv(d)); });
+  std::string p;
+  while (p.find(" and 1 more for ") == std::string::npos) {
+    sleep_for(1ms);
+    p = paragraph(dump_text(), "thread ");
+  }
+  c.send(1);
+  t.join();
+  EXPECT_NE(p.find("[select] on 0x"), std::string::npos) << p;
 }
 
 TEST_F(Unwind, GoesPastAnExceptionInFlight) {

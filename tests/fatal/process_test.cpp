@@ -383,6 +383,32 @@ TEST(ProcessFork, TheChildMayEndEitherWay_ASecondForkToo) {
                 "^$");
   }
 }
+// Whatever the parent's threads were doing: this one is in a pass at nearly every fork.
+TEST(ProcessFork, TheChildReleasesNoMemory_AndAtOnce) {
+  EXPECT_EXIT(
+      {
+        run([] {
+          for (int i = 0; i < 100; i++) go([] { chan<int>().recv(); });
+        });
+        static std::atomic<unsigned> passes{0};
+        std::thread([] {
+          for (;; passes++) debug::release_memory();
+        }).detach();
+        bool good = true;
+        for (unsigned i = 0; i < 20 && good; i++) {
+          while (passes < i) std::this_thread::yield();
+          pid_t child = fork();
+          if (child == 0) {
+            debug::release_memory();
+            _exit(7);
+          }
+          int status = status_of(child);
+          good = WIFEXITED(status) && WEXITSTATUS(status) == 7;
+        }
+        finish(good);
+      },
+      ExitedWithCode(0), "^$");
+}
 
 // ---- idleness
 

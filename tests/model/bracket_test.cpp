@@ -2,6 +2,7 @@
 // another.
 #include <gtest/gtest.h>
 
+#include "sched/protocol_bracket.hpp"
 #include "tests/model/faults.hpp"
 
 namespace {

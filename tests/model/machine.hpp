@@ -1,4 +1,5 @@
-// tests/model/machine.hpp - a small machine on which the templates of sched/protocol.hpp run through all interleavings.
+// tests/model/machine.hpp - a small machine on which the templates of sched/protocol*.hpp run through all
+// interleavings.
 //
 // A thread's program is ordinary C++ over the policy `modelled`. It is a function of the results of its operations, so
 // the machine runs it again from the start with the results so far and stops it, by an exception, at the next

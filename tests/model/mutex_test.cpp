@@ -1,5 +1,6 @@
 // tests/model/mutex_test.cpp - no waiter of a mutex sleeps while it is free, also when another's time is over just
 // then.
+#include "sched/protocol_sleep.hpp"
 #include "sync/protocol_mutex.hpp"
 #include "tests/model/faults.hpp"
 

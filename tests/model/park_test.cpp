@@ -1,4 +1,5 @@
 // tests/model/park_test.cpp - the hand-over of a waiter: nobody is resumed before it is saved, and none is forgotten.
+#include "sched/protocol_sleep.hpp"
 #include "tests/model/faults.hpp"
 
 namespace {

@@ -1,4 +1,5 @@
 // tests/model/sleepers_test.cpp - watch and submit: no push and no timer is missed by all who sleep.
+#include "sched/protocol_sleep.hpp"
 #include "tests/model/faults.hpp"
 
 namespace {

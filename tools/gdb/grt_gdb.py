@@ -51,7 +51,12 @@ def state_of(g, processor):
     if reason == "none":
         return "runnable"
     waits_for = integer(g["wait"]) & ((1 << 48) - 1)
-    return reason.replace("_", " ") + (f" on {waits_for:#x}" if waits_for else "")
+    more = 0
+    if reason == "select":
+        channels = gdb.Value(waits_for).cast(gdb.lookup_type("grt::detail::select_channels").pointer())
+        n = int(channels["n_order"])
+        waits_for, more = integer(channels["order"][0]) if n else 0, max(n, 1) - 1
+    return reason.replace("_", " ") + (f" on {waits_for:#x}" if waits_for else "") + (f" and {more} more" if more else "")
 
 def birth_of(g):
     if int(g["line"]):
