@@ -27,8 +27,8 @@ struct goroutine_info {
   /// When it began to wait; time_point{} unless it waits. Some 10 ms coarse, and early by as long as its processor was
   /// busy since it last looked around (64 switches at most).
   std::chrono::steady_clock::time_point since{};
-  std::string created_at;    ///< "file:line"; with go(f, args...), "symbol+offset", demangled
-  std::vector<void*> frames; ///< return addresses, innermost first, 64 at most; empty while it runs or before it ran
+  std::string created_at;       ///< "file:line"; with go(f, args...), "symbol+offset", demangled
+  std::vector<void*> frames;    ///< return addresses, innermost first, 64 at most; empty while it runs or before it ran
   std::size_t more_objects = 0; ///< a select: how many channels it waits for besides `object`
 };
 
