@@ -181,8 +181,7 @@ TEST_F(Switch, UnwindsFromEachInstruction) {
   steps.low = reinterpret_cast<std::uintptr_t>(&grt_switch);
   steps.high = reinterpret_cast<std::uintptr_t>(&grt_start); // the next function of the file
   steps.seen.reserve(4096);
-  struct sigaction a {
-  };
+  struct sigaction a {};
   a.sa_sigaction = on_trap;
   a.sa_flags = SA_SIGINFO | SA_ONSTACK;
   run([&] {
@@ -193,7 +192,7 @@ TEST_F(Switch, UnwindsFromEachInstruction) {
       });
     w.go([&] {
       _Unwind_Backtrace([](_Unwind_Context*, void*) { return _URC_NO_REASON; },
-                        nullptr); // its tables are loaded before the first trap
+                        nullptr);      // its tables are loaded before the first trap
       sigaction(SIGTRAP, &a, nullptr); // for good: a thread that still steps may sleep now
       sigset_t trap;
       sigemptyset(&trap);

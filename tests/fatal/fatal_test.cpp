@@ -36,23 +36,22 @@ GRT_DETAIL_NOINLINE int recurse(int n) {
 // there.
 #ifndef GRT_TEST_EMULATED
 TEST(FatalDeadlock, NamesEachWaiterAndWhatItWaitsFor) {
-  for (const char* waiter : {"\\[mutex\\] on 0x.* created at .*fatal_test.cpp:[0-9]+",
-                             "\"collector\" \\[chan receive\\] on 0x", "\\[wait group\\] on 0x", "\\[select\\]",
-                             "\\[nil chan\\]"}) // in no order: a slot is any processor's
+  for (const char* waiter :
+       {"\\[mutex\\] on 0x.* created at .*fatal_test.cpp:[0-9]+", "\"collector\" \\[chan receive\\] on 0x",
+        "\\[wait group\\] on 0x", "\\[select\\]", "\\[nil chan\\]"}) // in no order: a slot is any processor's
     EXPECT_EXIT(run([] {
-                chan<int> c;
-                mutex m;
-                wait_group w;
-                w.add(1);
-                go(attr{.name = "collector"}, [=] { c.recv(); });
-                go([&] { w.wait(); });
-                go([=] { select(on_recv(c), on_recv(c)); });
-                go([] { chan<int>(nil).send(1); });
-                m.lock();
-                m.lock();
-              }),
-              ExitedWithCode(2),
-              "grt: fatal: all goroutines are asleep - deadlock!.*" + std::string(waiter));
+                  chan<int> c;
+                  mutex m;
+                  wait_group w;
+                  w.add(1);
+                  go(attr{.name = "collector"}, [=] { c.recv(); });
+                  go([&] { w.wait(); });
+                  go([=] { select(on_recv(c), on_recv(c)); });
+                  go([] { chan<int>(nil).send(1); });
+                  m.lock();
+                  m.lock();
+                }),
+                ExitedWithCode(2), "grt: fatal: all goroutines are asleep - deadlock!.*" + std::string(waiter));
 }
 
 TEST(FatalDeadlock, OfTheMainThreadAlone) {

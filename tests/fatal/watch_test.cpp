@@ -23,8 +23,8 @@ void kernel_sleep(long ms) {
   }
 }
 
-// Two that compute while others wait (and lose their P), from one place; one in the kernel; one that says so. Others may
-// be told of as well, where the machine does not run their threads.
+// Two that compute while others wait (and lose their P), from one place; one in the kernel; one that says so. Others
+// may be told of as well, where the machine does not run their threads.
 void stalls() {
   said so_far;
   grt::set_procs(1);

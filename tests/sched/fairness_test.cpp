@@ -139,7 +139,8 @@ TEST_F(Fair, TenThousandTimersDueAtOnce) {
         while (!stop) grt::sleep_for(5ms);
       });
   });
-  EXPECT_LE(worst.at_home, bound + 17u * static_cast<unsigned>(n)); // each of them once before it, and new ones now and then
+  EXPECT_LE(worst.at_home,
+            bound + 17u * static_cast<unsigned>(n)); // each of them once before it, and new ones now and then
 }
 
 TEST_F(Fair, ThreadsThatInject_AreServed) {

@@ -386,7 +386,8 @@ TEST_F(Stacks, ManyParked_AllWokenAndMemoryReused) {
 #if !defined(GRT_TEST_SLOW)
         EXPECT_LE((now - before) * 1024.0 / n, 5.1 * 1024);
         if (procs() <= 8) { // a hand-off may make a thread: its stack, malloc's arena for it, a guard for each
-          EXPECT_LT(mappings() - maps_before, 100 + 6 * static_cast<int>(debug::read_metrics().threads - threads_before));
+          EXPECT_LT(mappings() - maps_before,
+                    100 + 6 * static_cast<int>(debug::read_metrics().threads - threads_before));
         }
 #endif
       } else {
