@@ -58,7 +58,9 @@ private:
 
 // Until at most `most` bytes of them are in memory. Ps give back what they put by when they look around.
 template <class F> void expect_less(const windows& all, std::size_t most, F give_back) {
+#ifndef GRT_TEST_SANITIZED // there a window is emptied with its goroutine's end
   EXPECT_GT(all.in_memory(), most) << "nothing to give back";
+#endif
   for (int i = 0; i < 10000 && all.in_memory() > most; i++) {
     give_back();
     sleep_for(1ms);
@@ -92,7 +94,7 @@ TEST_F(Scavenge, GrownStacksOfParkedGoroutinesShrink_AndRunOn) {
         });
       });
     parked.wait();
-    expect_less(all, n * (grown_bytes / 4), debug::release_memory);
+    expect_less(all, n * (32 << 10), debug::release_memory);
     gate.close();
     done.wait();
     EXPECT_EQ(bad, 0u);
