@@ -105,6 +105,7 @@ TEST_F(Sigquit, WhileTheMainThreadWaits) {
         chan<void> c;
         std::thread other([&, c] {
           await_waiting(1, "chan receive");
+          while (dump_text().find("[wait group]") == std::string::npos) std::this_thread::sleep_for(1ms); // main
           kill(getpid(), SIGQUIT);
           so_far.await("\nprocessor "); // they stand at its end
           c.send();
