@@ -133,11 +133,12 @@ TEST_F(Switch, ExceptionsInFlightAndCaughtSurviveSwitches) {
 #if defined(__x86_64__) && !defined(GRT_TEST_SANITIZED) && !defined(__clang__)
 // Single-steps through parks with the trap flag, which stays with the thread; at every instruction of the switch the
 // unwinder must reach the first frame: grt_start, or the scheduler's loop for the M's own stack, where every 64th pick
-// goes.
+// goes. A hand-off takes the goroutine to another thread: then that one steps, too, and each stops by itself.
 struct stepping {
   std::uintptr_t low, high;
   std::vector<std::uintptr_t> seen;
   int bad = 0;
+  volatile bool over = false;
 } steps;
 
 GRT_DETAIL_NOINLINE void marked_yield() {
@@ -151,7 +152,9 @@ struct walk {
 };
 
 void on_trap(int, siginfo_t*, void* context) {
-  auto pc = static_cast<std::uintptr_t>(static_cast<ucontext_t*>(context)->uc_mcontext.gregs[REG_RIP]);
+  auto& registers = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;
+  if (steps.over) registers[REG_EFL] &= ~0x100LL;
+  auto pc = static_cast<std::uintptr_t>(registers[REG_RIP]);
   if (pc < steps.low || pc >= steps.high) return;
   walk w;
   _Unwind_Backtrace(
@@ -178,8 +181,7 @@ TEST_F(Switch, UnwindsFromEachInstruction) {
   steps.low = reinterpret_cast<std::uintptr_t>(&grt_switch);
   steps.high = reinterpret_cast<std::uintptr_t>(&grt_start); // the next function of the file
   steps.seen.reserve(4096);
-  struct sigaction a {
-  }, old;
+  struct sigaction a {};
   a.sa_sigaction = on_trap;
   a.sa_flags = SA_SIGINFO | SA_ONSTACK;
   run([&] {
@@ -190,17 +192,17 @@ TEST_F(Switch, UnwindsFromEachInstruction) {
       });
     w.go([&] {
       _Unwind_Backtrace([](_Unwind_Context*, void*) { return _URC_NO_REASON; },
-                        nullptr); // its tables are loaded before the first trap
-      sigaction(SIGTRAP, &a, &old);
+                        nullptr);      // its tables are loaded before the first trap
+      sigaction(SIGTRAP, &a, nullptr); // for good: a thread that still steps may sleep now
       sigset_t trap;
       sigemptyset(&trap);
       sigaddset(&trap, SIGTRAP);
-      pthread_sigmask(SIG_UNBLOCK, &trap, nullptr);
-      asm volatile("pushfq\n\torq $0x100, (%%rsp)\n\tpopfq" ::: "memory", "cc");
-      for (int i = 0; i < 4; i++) marked_yield();
-      asm volatile("pushfq\n\tandq $~0x100, (%%rsp)\n\tpopfq" ::: "memory", "cc");
-      pthread_sigmask(SIG_BLOCK, &trap, nullptr);
-      sigaction(SIGTRAP, &old, nullptr);
+      for (int i = 0; i < 4; i++) {
+        pthread_sigmask(SIG_UNBLOCK, &trap, nullptr);
+        asm volatile("pushfq\n\torq $0x100, (%%rsp)\n\tpopfq" ::: "memory", "cc");
+        marked_yield();
+      }
+      steps.over = true;
     });
     w.wait();
   });

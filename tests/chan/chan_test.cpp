@@ -8,6 +8,8 @@
 #include <thread>
 #include <vector>
 
+#include "tests/support/waiting.hpp"
+
 using namespace grt;
 using namespace std::chrono_literals;
 
@@ -83,8 +85,7 @@ TEST_F(ChanClose, WakesWaitingReceiversAndSenders) {
         }
       });
     }
-    for (int i = 0; i < 100; i++) yield();
-    sleep_for(5ms);
+    await_waiting(20);
     a.close();
     b.close();
     w.wait();
@@ -139,19 +140,12 @@ TEST_F(ChanOrder, WaitingReceiversAreServedFirstInFirstOut) {
     std::vector<int> got(50, -1);
     wait_group w;
     for (int i = 0; i < 50; i++) {
-      std::atomic<bool> on{false};
-      w.go([&, i] {
-        on = true;
-        got[i] = *c.recv();
-      });
-      while (!on) yield();
-      sleep_for(100us); // it parks in the next instructions; should it not have, the order below shows it
+      w.go([&, i] { got[i] = *c.recv(); });
+      await_waiting(i + 1, "chan receive");
     }
     for (int i = 0; i < 50; i++) c.send(i);
     w.wait();
-    int inversions = 0;
-    for (int i = 0; i < 50; i++) inversions += got[i] != i;
-    EXPECT_LE(inversions, 4);
+    for (int i = 0; i < 50; i++) EXPECT_EQ(got[i], i);
   });
 }
 

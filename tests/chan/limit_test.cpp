@@ -32,23 +32,23 @@ TEST_F(ChanLimit, TimesOut_NeverEarly_AndLeavesTheValue) {
 TEST_F(ChanLimit, GoesOnInTime_AlsoOnViewsAndThreads) {
   chan<int> c;
   go([c] {
-    EXPECT_TRUE(send_chan<int>(c).send_for(1, 10s));
+    EXPECT_TRUE(send_chan<int>(c).send_for(1, 1h));
     const int two = 2;
-    EXPECT_TRUE(c.send_for(two, 10s));
+    EXPECT_TRUE(c.send_for(two, 1h));
     std::optional<int> v;
-    EXPECT_EQ(c.recv_for(v, 10s), recv_result::ok);
+    EXPECT_EQ(c.recv_for(v, 1h), recv_result::ok);
     EXPECT_EQ(v, 3);
     sleep_for(1ms);
     c.close();
   });
   int got = 0;
-  EXPECT_EQ(recv_chan<int>(c).recv_for(got, 10s), recv_result::ok);
+  EXPECT_EQ(recv_chan<int>(c).recv_for(got, 1h), recv_result::ok);
   EXPECT_EQ(got, 1);
   std::optional<int> v;
-  EXPECT_EQ(c.recv_for(v, 10s), recv_result::ok);
+  EXPECT_EQ(c.recv_for(v, 1h), recv_result::ok);
   EXPECT_EQ(v, 2);
   c.send(3);
-  EXPECT_EQ(c.recv_for(got, 10s), recv_result::closed);
+  EXPECT_EQ(c.recv_for(got, 1h), recv_result::closed);
   EXPECT_EQ(got, 1);
   EXPECT_THROW(c.send_for(1, 1s), channel_error);
   chan<void> s(1);
@@ -62,7 +62,7 @@ TEST_F(ChanLimit, GoesOnInTime_AlsoOnViewsAndThreads) {
 TEST_F(ChanLimit, ClosedWhileItWaits) {
   chan<int> c;
   wait_group w;
-  w.go([&] { EXPECT_THROW(c.send_for(1, 10s), channel_error); });
+  w.go([&] { EXPECT_THROW(c.send_for(1, 1h), channel_error); });
   w.go([&] {
     sleep_for(2ms);
     c.close();

@@ -122,10 +122,13 @@ template <class P> void go_that_throws() {
   };
   for (int i = 0; i < 20; i++) all();
   auto* slots = slab_end();
-  auto windows = debug::read_metrics().windows;
+  auto then = debug::read_metrics();
   for (int i = 0; i < scaled(2000); i++) all();
-  EXPECT_LE(slab_end() - slots, 64) << "slots come back";
-  EXPECT_LE(debug::read_metrics().windows, windows + 2) << "stacks come back";
+  auto now = debug::read_metrics();
+  if (now.handoffs == then.handoffs) { // else on another processor now, which has put by others
+    EXPECT_LE(slab_end() - slots, 64) << "slots come back";
+    EXPECT_LE(now.windows, then.windows + 2) << "stacks come back";
+  }
   EXPECT_LE(goroutines(), before); // one may end only now
   EXPECT_EQ(spawned(), started);
   EXPECT_EQ(P::live, 1);

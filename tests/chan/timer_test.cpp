@@ -190,11 +190,12 @@ TEST_F(AfterFunc, PendingOnesAreNotCounted_RunningOnesAre) {
   run([] {
     std::size_t before = goroutines();
     chan<void> go_on, runs;
-    timer t = after_func(1ms, [=] {
+    timer t = after_func(1h, [=] {
       runs.send();
       go_on.recv();
     });
     EXPECT_EQ(goroutines(), before);
+    EXPECT_TRUE(t.reset(1us));
     runs.recv();
     EXPECT_EQ(goroutines(), before + 1);
     go_on.close();

@@ -8,6 +8,8 @@
 #include <thread>
 
 #include "tests/debug/dump_text.hpp"
+#include "tests/support/said.hpp"
+#include "tests/support/waiting.hpp"
 
 namespace {
 using namespace grt;
@@ -86,7 +88,7 @@ TEST_F(Sigquit, Dumps_AndTheProgramGoesOn) {
       {
         chan<int> c;
         go(attr{.name = "bystander"}, [=] { c.recv(); });
-        std::this_thread::sleep_for(20ms);
+        await_waiting(1, "chan receive");
         raise(SIGQUIT);
         c.send(1);
         raise(SIGQUIT);
@@ -98,19 +100,19 @@ TEST_F(Sigquit, WhileTheMainThreadWaits) {
 #if !GRT_DETAIL_TSAN // it delivers signals when a thread makes a system call that it knows
   EXPECT_EXIT(
       {
-        pid_t self = getpid();
         run([] {}); // the handler is there
-        std::thread other([=] {
-          std::this_thread::sleep_for(20ms);
-          kill(self, SIGQUIT);
-          std::this_thread::sleep_for(100ms);
+        said so_far;
+        chan<void> c;
+        std::thread other([&, c] {
+          await_waiting(1, "chan receive");
+          while (dump_text().find("[wait group]") == std::string::npos) std::this_thread::sleep_for(1ms); // main
+          kill(getpid(), SIGQUIT);
+          so_far.await("\nprocessor "); // they stand at its end
+          c.send();
         });
-        run([&] {
-          chan<void> c;
-          timer t = after_func(100ms, [=] { c.send(); });
-          c.recv();
-        });
+        run([=] { c.recv(); });
         other.join();
+        so_far.show();
         std::exit(5);
       },
       ExitedWithCode(5), "thread [0-9]+ .wait group.*goroutine [0-9]+ .chan receive");

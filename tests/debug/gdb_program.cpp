@@ -3,6 +3,8 @@
 
 #include <grt/grt.hpp>
 
+#include "tests/support/waiting.hpp"
+
 extern "C" {
 GRT_DETAIL_NOINLINE int inner(const grt::chan<int>& c, int depth) { return c.recv().value_or(depth) + 1; }
 GRT_DETAIL_NOINLINE int outer(const grt::chan<int>& c, int depth) { return inner(c, depth + 1) + 1; }
@@ -16,7 +18,7 @@ int main() {
     grt::go(grt::attr{.name = "receiver"}, [=] { outer(c, 40); });
     grt::go(grt::attr{.name = "selector"}, [=] { grt::select(grt::on_recv(c), grt::on_recv(grt::chan<int>())); });
     grt::go(grt::attr{.name = "locker"}, [&] { m.lock(); });
-    grt::sleep_for(std::chrono::milliseconds(20));
+    await_waiting(2);
     std::abort();
   });
 }

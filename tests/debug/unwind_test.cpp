@@ -135,8 +135,16 @@ TEST_F(Unwind, FromEveryWait) {
           m.unlock();
           v.notify_all();
         });
+    auto [patience, ends] = with_cancel(background());
     expect_chain(
-        "sleep", nullptr, [] { sleep_for(200ms); }, [] {});
+        "sleep", nullptr,
+        [&, &patience = patience] {
+          try {
+            sleep_for(1h, patience);
+          } catch (const std::system_error&) {
+          }
+        },
+        [&, &ends = ends] { ends(); });
   });
 }
 

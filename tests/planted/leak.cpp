@@ -15,13 +15,15 @@ block make() { return block(new char[100]); }
 
 // The last pointer stood in the closure of a goroutine that has ended; the maker's stack is gone, too.
 GRT_DETAIL_NOINLINE void lose(std::size_t n) {
+  std::size_t others = grt::goroutines();
   grt::wait_group w;
   w.go([&w, n] {
     char* p = new char[n];
     w.go([p] { p[0] = 1; });
   });
   w.wait();
-  for (int i = 0; i < 100; i++) grt::yield(); // both end a moment after
+  while (grt::goroutines() > others) grt::yield(); // both end a moment after
+  for (int i = 0; i < 100; i++) grt::yield();
 }
 
 // Only in a register that the switch saves.

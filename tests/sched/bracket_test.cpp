@@ -30,7 +30,7 @@ template <class A> outcome race(std::uint64_t takes_max, bool until_lost) {
   outcome o;
   std::uint64_t n = 0; // a P's data
   auto* counter = const_cast<volatile std::uint64_t*>(&n);
-  std::atomic<bool> stop{false};
+  std::atomic<bool> begun{false}, stop{false};
   std::atomic<std::uint64_t> entered{0};
   std::thread owner([&] {
     std::uint64_t mine = 0;
@@ -43,9 +43,11 @@ template <class A> outcome race(std::uint64_t takes_max, bool until_lost) {
         protocol::leave<A>(m.get());
         mine++;
       }
+      begun.store(true, std::memory_order_relaxed);
     }
     entered = mine;
   });
+  while (!begun.load(std::memory_order_relaxed)) std::this_thread::yield();
   for (std::uint64_t i = 0; i < takes_max; i++) {
     if (!protocol::seize<A>(m.get(), lost_state::free, thieves)) continue;
     bool mine = protocol::shut_out<A>(m.get());

@@ -10,6 +10,8 @@
 #include <stdexcept>
 #include <thread>
 
+#include "tests/support/turn.hpp"
+
 using namespace grt;
 using namespace std::chrono_literals;
 
@@ -267,9 +269,7 @@ TEST_F(Fairness, ABystandersWaitIsBounded) {
     });
     w.go([&] {
       for (; turns < scaled(2000); turns++) {
-        std::uint64_t t0 = debug::read_metrics().switches;
-        yield();
-        worst = std::max(worst, debug::read_metrics().switches - t0);
+        if (turn t = give_way(); t.at_home) worst = std::max(worst, t.waited);
       }
       stop = true;
     });
@@ -284,7 +284,11 @@ TEST_F(Fairness, ABystandersWaitIsBounded) {
 TEST_F(Steal, ABusySpawnersChildRunsElsewhere) {
   if (procs() < 2) GTEST_SKIP() << "one processor";
   if (std::getenv("GRT_DEBUG")) GTEST_SKIP() << "all work stands in the global queue";
-  auto steals = debug::read_metrics().steals;
+  // With everybody awake and busy it may be a hand-off instead; while somebody idles there is none.
+  auto taken = [m = debug::read_metrics()] {
+    auto now = debug::read_metrics();
+    return now.steals - m.steals + now.handoffs - m.handoffs;
+  };
   run([] {
     std::atomic<bool> child{false};
     go([&] { child = true; });
@@ -292,7 +296,7 @@ TEST_F(Steal, ABusySpawnersChildRunsElsewhere) {
     while (!child) {
     } // no scheduling point: only a thief can run it
   });
-  EXPECT_GT(debug::read_metrics().steals, steals);
+  EXPECT_GT(taken(), 0u);
 }
 
 TEST_F(Stacks, DeepRecursionInsideTheLimit) {
@@ -362,6 +366,7 @@ TEST_F(Stacks, ManyParked_AllWokenAndMemoryReused) {
   };
   [[maybe_unused]] long before = memory_kb(), first = 0;
   [[maybe_unused]] int maps_before = mappings();
+  [[maybe_unused]] auto threads_before = debug::read_metrics().threads;
   for (int round = 0; round < 2; round++)
     run([&] {
       chan<void> gate;
@@ -380,8 +385,9 @@ TEST_F(Stacks, ManyParked_AllWokenAndMemoryReused) {
         first = now;
 #if !defined(GRT_TEST_SLOW)
         EXPECT_LE((now - before) * 1024.0 / n, 5.1 * 1024);
-        if (procs() <= 8) {
-          EXPECT_LT(mappings() - maps_before, 100);
+        if (procs() <= 8) { // a hand-off may make a thread: its stack, malloc's arena for it, a guard for each
+          EXPECT_LT(mappings() - maps_before,
+                    100 + 6 * static_cast<int>(debug::read_metrics().threads - threads_before));
         }
 #endif
       } else {

@@ -6,6 +6,7 @@
 #include <stdexcept>
 #include <thread>
 #include <time.h>
+#include <unistd.h>
 #include <vector>
 
 #include "tests/support/fixture.hpp"
@@ -58,20 +59,21 @@ TEST_F(Handoff, EndlessLoops_OthersGoOn) {
 }
 
 TEST_F(Handoff, UnannouncedBlockingCalls_OthersGoOn) {
-  std::atomic<int> woken{0};
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);
   grt::run([&] {
     grt::wait_group calls;
     for (unsigned i = 0; i < grt::procs() + 3; i++)
       calls.go([&] {
-        kernel_sleep(300ms);
-        woken++;
+        char c;
+        EXPECT_EQ(read(ends[0], &c, 1), 0);
       });
-    int ticks = 0;
     grt::ticker t(5ms);
-    for (; !woken; ticks++) t.c().recv();
-    EXPECT_GT(ticks, 3); // of 60: without a hand-off the first comes after all calls have returned
+    for (int ticks = 0; ticks < 4; ticks++) t.c().recv();
+    close(ends[1]); // only now the calls return
     calls.wait();
   });
+  close(ends[0]);
 }
 
 TEST_F(Handoff, Adrift_SpawnsReadiesLocksSleeps) {
@@ -145,16 +147,15 @@ TEST_F(Handoff, Blocking_OthersRunMeanwhile) {
 
 TEST_F(Handoff, Blocking_WorkThatComesLater_IsRun) {
   grt::run([&] {
-    std::atomic<bool> other{false};
+    std::atomic<bool> other{false}, fired{false};
     std::thread late([&] {
       kernel_sleep(20ms);
       grt::go([&] { other = true; });
     });
-    grt::timer t = grt::after_func(10ms, [] {});
+    grt::timer t = grt::after_func(10ms, [&] { fired = true; });
     grt::blocking([&] {
-      while (!other) kernel_sleep(1ms);
+      while (!other || !fired) kernel_sleep(1ms);
     });
-    EXPECT_FALSE(t.stop()); // it has fired
     late.join();
   });
 }

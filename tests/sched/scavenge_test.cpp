@@ -1,8 +1,12 @@
 // Memory comes back: grown stacks of parked goroutines, free windows; and nobody notices but the kernel.
 #include <atomic>
 #include <chrono>
-#include <cstdio>
+#include <map>
+#include <mutex>
 #include <thread>
+#include <vector>
+
+#include <sys/mman.h>
 
 #include "sched/scavenge.hpp"
 #include "tests/support/fixture.hpp"
@@ -28,36 +32,40 @@ template <class F> GRT_DETAIL_NOINLINE bool descend(std::size_t left, unsigned s
   return good;
 }
 
-// debug::stack_bytes() asks about every window ever made, and tests before these make hundreds of thousands.
-std::size_t in_memory() {
-#ifdef GRT_TEST_SLOW // few windows, and shadow memory that stays
-  return debug::stack_bytes();
-#else
-  std::size_t size = 0, resident = 0;
-  std::FILE* f = std::fopen("/proc/self/statm", "r");
-  if (!f || std::fscanf(f, "%zu %zu", &size, &resident) != 2) ADD_FAILURE() << "statm";
-  if (f) std::fclose(f);
-  return resident * 4096;
+// The windows that a test's goroutines have had. What else the process holds is nobody's business here: threads,
+// slots and heap come and go, and the kernel makes huge pages as it likes.
+class windows {
+public:
+  void add_mine() {
+    auto b = this_goroutine::stack();
+    std::lock_guard hold(lock_);
+    all_.emplace(static_cast<char*>(b.low), static_cast<char*>(b.high));
+  }
+  std::size_t in_memory() const {
+    std::size_t pages = 0;
+    for (auto [low, high] : all_) {
+      std::vector<unsigned char> there(static_cast<std::size_t>(high - low) / 4096);
+      if (mincore(low, static_cast<std::size_t>(high - low), there.data())) ADD_FAILURE() << "mincore";
+      for (unsigned char p : there) pages += p & 1;
+    }
+    return pages * 4096;
+  }
+
+private:
+  mutex lock_;
+  std::map<char*, char*> all_;
+};
+
+// Until at most `most` bytes of them are in memory. Ps give back what they put by when they look around.
+template <class F> void expect_less(const windows& all, std::size_t most, F give_back) {
+#ifndef GRT_TEST_SANITIZED // there a window is emptied with its goroutine's end
+  EXPECT_GT(all.in_memory(), most) << "nothing to give back";
 #endif
-}
-
-// Until at most `most` bytes of stack are in memory. Ps give back what they put by when they look around.
-bool comes_down_to(std::size_t most) {
-  for (int i = 0; i < 300; i++) {
-    debug::release_memory();
-    if (in_memory() <= most) return true;
+  for (int i = 0; i < 10000 && all.in_memory() > most; i++) {
+    give_back();
     sleep_for(1ms);
   }
-  ADD_FAILURE() << in_memory() << " bytes in memory, not " << most;
-  return false;
-}
-
-// What earlier tests left is gone.
-void calm() {
-  for (int i = 0; i < 10; i++) {
-    debug::release_memory();
-    sleep_for(1ms);
-  }
+  EXPECT_LE(all.in_memory(), most);
 }
 
 class Scavenge : public GrtTest {
@@ -69,8 +77,7 @@ class Scavenge : public GrtTest {
 TEST_F(Scavenge, GrownStacksOfParkedGoroutinesShrink_AndRunOn) {
   run([] {
     std::size_t n = static_cast<std::size_t>(scaled(1000));
-    calm();
-    std::size_t before = in_memory();
+    windows all;
     chan<void> gate;
     wait_group parked, done;
     std::atomic<unsigned> bad{0};
@@ -78,6 +85,7 @@ TEST_F(Scavenge, GrownStacksOfParkedGoroutinesShrink_AndRunOn) {
     for (std::size_t i = 0; i < n; i++)
       done.go([&, i] {
         unsigned seed = static_cast<unsigned>(i);
+        all.add_mine();
         bad += !descend(grown_bytes, seed, [] {});
         bad += !descend(8 << 10, seed, [&] { // something alive above what is dropped
           parked.done();
@@ -86,7 +94,7 @@ TEST_F(Scavenge, GrownStacksOfParkedGoroutinesShrink_AndRunOn) {
         });
       });
     parked.wait();
-    EXPECT_TRUE(comes_down_to(before + n * (32 << 10)));
+    expect_less(all, n * (32 << 10), debug::release_memory);
     gate.close();
     done.wait();
     EXPECT_EQ(bad, 0u);
@@ -97,13 +105,13 @@ TEST_F(Scavenge, FreeWindowsLoseTheirPages) {
   run([] {
     std::size_t n = static_cast<std::size_t>(scaled(1000));
     for (std::size_t stack_max : {std::size_t{0}, std::size_t{1} << 20}) {
-      calm();
-      std::size_t before = in_memory();
+      windows used;
       wait_group all, grown;
       chan<void> gate;
       grown.add(static_cast<int>(n));
       for (std::size_t i = 0; i < n; i++)
         all.go(attr{.stack_max = stack_max}, [&] {
+          used.add_mine();
           descend(grown_bytes, 1, [&] {
             grown.done();
             gate.recv();
@@ -112,7 +120,7 @@ TEST_F(Scavenge, FreeWindowsLoseTheirPages) {
       grown.wait();
       gate.close();
       all.wait();
-      EXPECT_TRUE(comes_down_to(before + (2 << 20)));
+      expect_less(used, 2 << 20, debug::release_memory);
     }
   });
 }
@@ -120,16 +128,24 @@ TEST_F(Scavenge, FreeWindowsLoseTheirPages) {
 // As a program sees it that does nothing: passes once in a while, none of which takes long.
 TEST_F(Scavenge, PassByPass) {
   run([] {
-    calm();
-    std::size_t n = static_cast<std::size_t>(scaled(1000)), before = in_memory();
-    wait_group all;
-    for (std::size_t i = 0; i < n; i++) all.go([] { descend(grown_bytes, 1, [] { sleep_for(1ms); }); });
+    windows used;
+    wait_group all, grown;
+    chan<void> gate;
+    grown.add(scaled(1000));
+    for (int i = 0; i < scaled(1000); i++)
+      all.go([&] {
+        used.add_mine();
+        descend(grown_bytes, 1, [&] {
+          grown.done();
+          gate.recv();
+        });
+      });
+    grown.wait();
+    gate.close();
     all.wait();
-    for (int i = 0; i < 300 && in_memory() > before + (4 << 20); i++) {
+    expect_less(used, 2 << 20, [] {
       while (scavenge() == pass::under_way) yield();
-      sleep_for(1ms);
-    }
-    EXPECT_LE(in_memory(), before + (4 << 20));
+    });
   });
 }
 

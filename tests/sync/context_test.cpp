@@ -11,6 +11,8 @@
 #include <thread>
 #include <vector>
 
+#include "tests/support/waiting.hpp"
+
 namespace {
 using namespace grt;
 using namespace std::chrono_literals;
@@ -554,7 +556,7 @@ TEST_F(ContextWait, AMutexHandedOverBeforeTheEndIsGot) {
     for (int i = 0; i < 20; i++) {
       mutex m;
       auto [c, cancel] = with_cancel(background());
-      bool got = false;
+      std::atomic<bool> got = false;
       m.lock();
       wait_group w;
       w.go([&, &c = c] {
@@ -562,10 +564,11 @@ TEST_F(ContextWait, AMutexHandedOverBeforeTheEndIsGot) {
         got = true;
         m.unlock();
       });
+      await_waiting(1, "mutex");
       sleep_for(1500us);
       m.unlock(); // wakes it, to find the lock taken again; from then on it is owed
       m.lock();
-      sleep_for(500us);
+      while (!got && !waiting_for("mutex")) yield(); // got: it was faster than we
       m.unlock();
       cancel();
       w.wait();
@@ -615,7 +618,7 @@ TEST_F(ContextWait, ThousandWaitersOfOneContext) {
     w.go([&, i, &c = c] {
       if (error_from([&] { i % 2 ? l.wait(c) : void(never.recv(c)); }) == canceled) ended++;
     });
-  sleep_for(5ms);
+  await_waiting(1000);
   cancel();
   w.wait();
   EXPECT_EQ(ended, 1000);

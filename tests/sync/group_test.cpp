@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "tests/support/waiting.hpp"
+
 namespace {
 using namespace grt;
 using namespace std::chrono_literals;
@@ -189,12 +191,11 @@ TEST_F(Scope, LeftByAnException_CancelsJoinsAndLetsItPass) {
 
 TEST_F(SingleFlight, OneCallPerKey_ShareItsResultOrException) {
   single_flight<std::string, int> calls;
-  std::atomic<int> ran{0}, failed{0}, entered{0};
+  std::atomic<int> ran{0}, failed{0};
   chan<void> start;
   wait_group w;
   for (int i = 0; i < 40; i++)
     w.go([&, i] {
-      entered++;
       try {
         int v = calls.run(i % 2 ? "odd" : "even", [&] {
           ran++;
@@ -209,8 +210,8 @@ TEST_F(SingleFlight, OneCallPerKey_ShareItsResultOrException) {
         failed++;
       }
     });
-  while (entered < 40) sleep_for(1ms);
-  sleep_for(5ms); // all stand in line, or some call runs twice, which is allowed once start is closed
+  await_waiting(40); // the others stand in line; whoever came after start is closed might run anew
+  EXPECT_EQ(waiting_for("chan receive"), 2u);
   EXPECT_EQ(ran, 2);
   start.close();
   w.wait();

@@ -8,6 +8,8 @@
 #include <thread>
 #include <vector>
 
+#include "tests/support/waiting.hpp"
+
 namespace {
 using namespace grt;
 using namespace std::chrono_literals;
@@ -65,8 +67,9 @@ TEST_F(SharedMutex, AWaitingWriterHoldsReadersBack_AndGivesUpInOrder) {
     EXPECT_FALSE(m.try_lock());
     EXPECT_FALSE(m.try_lock_for(1ms)); // nobody behind it
     chan<int> done(2);
-    go([&] {
-      EXPECT_FALSE(m.try_lock_for(20ms));
+    auto [patience, ends] = with_cancel(background());
+    go([&, &patience = patience] {
+      EXPECT_THROW(m.lock(patience), std::system_error);
       done.send(1);
     });
     while (m.try_lock_shared()) { // until the writer stands in line
@@ -78,6 +81,8 @@ TEST_F(SharedMutex, AWaitingWriterHoldsReadersBack_AndGivesUpInOrder) {
       m.unlock_shared();
       done.send(2);
     });
+    await_waiting(2, "shared mutex");
+    ends();
     EXPECT_EQ(*done.recv() + *done.recv(), 3);
     m.unlock_shared();
     EXPECT_TRUE(m.try_lock());
@@ -196,8 +201,9 @@ TEST_F(Semaphore, IsFifo_AndOneThatGivesUpLetsTheNextPass) {
   run([] {
     counting_semaphore<> s(1);
     chan<int> passed(2);
-    go([&] {
-      EXPECT_FALSE(s.try_acquire_for(20ms, 5));
+    auto [patience, ends] = with_cancel(background());
+    go([&, &patience = patience] {
+      EXPECT_THROW(s.acquire(5, patience), std::system_error);
       passed.send(5);
     });
     while (s.try_acquire()) { // until it stands in line
@@ -209,6 +215,8 @@ TEST_F(Semaphore, IsFifo_AndOneThatGivesUpLetsTheNextPass) {
       s.acquire();
       passed.send(1);
     });
+    await_waiting(2, "semaphore");
+    ends();
     EXPECT_EQ(*passed.recv() + *passed.recv(), 6);
     EXPECT_FALSE(s.try_acquire_for(1ms));
   });
