@@ -10,7 +10,8 @@
 // A system call that is given an address in any of the first three returns EFAULT. What a kernel can do is found out by
 // effect, not by its answer (qemu-user says 0 to any advice and does nothing), and without a descriptor, of which there
 // may be none left. A kind that fails later on gives way to the next one for the windows still to come; those made stay
-// as they are. MADV_DONTNEED over a poisoned page makes it an ordinary page, so nobody gives back pages of a guard.
+// as they are. Who comes to the canary that way is warned, once; who asked for it is not. MADV_DONTNEED over a poisoned
+// page makes it an ordinary page, so nobody gives back pages of a guard.
 #include "stack/guards.hpp"
 
 #include <algorithm>
@@ -167,7 +168,6 @@ std::size_t guards_make(char* p, std::size_t stride, std::size_t n) noexcept {
     for (; done < n && budget > 1 && mprotect(p + done * stride, guard_bytes, PROT_NONE) == 0; done++) budget -= 2;
     if (done < n) next_kind(k); // canary, for all that follow
   }
-  if (done < n) warn_canary(); // forced
   return done;
 }
 

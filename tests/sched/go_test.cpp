@@ -364,6 +364,7 @@ TEST_F(Stacks, ManyParked_AllWokenAndMemoryReused) {
   [[maybe_unused]] int maps_before = mappings();
   for (int round = 0; round < 2; round++)
     run([&] {
+      [[maybe_unused]] std::string_view guards_before = debug::guards();
       chan<void> gate;
       wait_group parked, gone;
       parked.add(n);
@@ -379,8 +380,8 @@ TEST_F(Stacks, ManyParked_AllWokenAndMemoryReused) {
       if (!round) {
         first = now;
 #if !defined(GRT_TEST_SLOW)
-        EXPECT_LE((now - before) * 1024.0 / n, 5.1 * 1024);
-        if (procs() <= 8) {
+        EXPECT_LE((now - before) * 1024.0 / n, 5.1 * 1024 + static_cast<double>(canary_bytes()));
+        if (procs() <= 8 && guards_before != "mprotect") { // two a stack, until its budget is spent
           EXPECT_LT(mappings() - maps_before, 100);
         }
 #endif
