@@ -129,4 +129,14 @@ template <class A, class M> GRT_INLINE void let_go(M* victim, bool touched, lost
   A::store(victim->lost, to, std::memory_order_release, site::take_done);        // [LOST-1]
 }
 
+/// Thief, inside. plunder(): what follows take(), let_go() included. size(): of its own rings. true: they grew. That is
+/// asked last, also where it took in vain: it may have been answered before, and have taken another thief's `ask`.
+template <class A, class M, class P, class Patience, class Plunder, class Size>
+GRT_INLINE bool rob(M* victim, P* mine, typename A::lock& thieves, Patience patient, Plunder plunder, Size size) {
+  auto had = size();
+  if (!ask<A>(victim, mine, thieves)) return false;
+  if (take<A>(victim, patient)) plunder();
+  return size() > had;
+}
+
 } // namespace grt::protocol

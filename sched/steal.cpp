@@ -48,9 +48,8 @@ GRT_NOINLINE bool enter_slow(M* m) noexcept {
 void deny(M* m) noexcept { protocol::deny<hardware>(m); }
 
 // The owner did not answer: it is in user code, or off its core.
-static bool take(M* m, M* victim, P* vp, lost_state back, bool woken_only) noexcept {
+static void take(M* m, M* victim, P* vp, lost_state back, bool woken_only) noexcept {
   P* p = m->p;
-  std::uint32_t had = surplus(p);
   bool mine = protocol::shut_out<hardware>(victim, vp);
   if (mine) {
     std::uint32_t n = woken_only ? 0 : move(vp->fresh, p->fresh, (vp->fresh.size() + 1) / 2);
@@ -61,7 +60,6 @@ static bool take(M* m, M* victim, P* vp, lost_state back, bool woken_only) noexc
     }
   }
   protocol::let_go<hardware>(victim, mine, back);
-  return surplus(p) > had;
 }
 
 static bool steal(M* m, P* vp, bool woken_only) noexcept {
@@ -69,15 +67,18 @@ static bool steal(M* m, P* vp, bool woken_only) noexcept {
   if (!victim || victim == m) return false;
   lost_state l = victim->lost.load(std::memory_order_relaxed);
   std::uint32_t had = surplus(m->p);
+  auto plunder = [&] { take(m, victim, vp, l, woken_only); };
   bool got;
   if (l == lost_state::announced) {
     if (!protocol::seize<hardware>(victim, l, steal_pair)) return false;
-    got = take(m, victim, vp, l, woken_only);
+    plunder();
+    got = surplus(m->p) > had;
   } else {
-    if (l != lost_state::free || !protocol::ask<hardware>(victim, m->p, steal_pair)) return false;
+    if (l != lost_state::free) return false;
     std::uint64_t t0 = arch::cycles(), patience = ask_us * cycles_per_us.load(std::memory_order_relaxed);
-    bool unanswered = protocol::take<hardware>(victim, [&] { return arch::cycles() - t0 < patience; });
-    got = unanswered ? take(m, victim, vp, lost_state::free, woken_only) : surplus(m->p) > had;
+    got = protocol::rob<hardware>(
+        victim, m->p, steal_pair, [&] { return arch::cycles() - t0 < patience; }, plunder,
+        [m] { return surplus(m->p); });
   }
   if (got) {
     m->steals++;

@@ -88,18 +88,19 @@ long read_budget() noexcept {
   return std::max((most - used) / 2 - 4096, 0L);
 }
 
-void warn_canary() noexcept {
+void warn_canary(const char* what) noexcept {
   static bool warned = false;
-  if (std::exchange(warned, true)) return;
-  text_out(2).str("grt: warning: no guard pages for further stacks: this kernel has no MADV_GUARD_INSTALL (Linux 6.13) "
-                  "and vm.max_map_count leaves "
-                  "no mappings; overflows are found at the next park. Raise it: sysctl vm.max_map_count=2097152\n");
+  if (!std::exchange(warned, true)) text_out(2).str("grt: warning: no guard pages").str(what);
+}
+void warn_no_mappings() noexcept {
+  warn_canary(" for further stacks: this kernel has no MADV_GUARD_INSTALL (Linux 6.13) and vm.max_map_count leaves no "
+              "mappings; overflows are found at the next park. Raise it: sysctl vm.max_map_count=2097152\n");
 }
 
 // Under the arenas' lock. `from` has failed.
 guard_kind next_kind(guard_kind from) noexcept {
   guard_kind k = from == guard_kind::mprotect ? guard_kind::canary : guard_kind::mprotect;
-  if (k == guard_kind::canary) warn_canary();
+  if (k == guard_kind::canary) warn_no_mappings();
   else if (budget < 0) budget = read_budget();
   kind.store(k, std::memory_order_relaxed);
   return k;
@@ -167,7 +168,7 @@ std::size_t guards_make(char* p, std::size_t stride, std::size_t n) noexcept {
     for (; done < n && budget > 1 && mprotect(p + done * stride, guard_bytes, PROT_NONE) == 0; done++) budget -= 2;
     if (done < n) next_kind(k); // canary, for all that follow
   }
-  if (done < n) warn_canary(); // forced
+  if (done < n) warn_canary(": GRT_GUARD=canary; overflows are found at the next park\n"); // or warned already
   return done;
 }
 

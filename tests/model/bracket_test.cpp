@@ -2,6 +2,8 @@
 // another.
 #include <gtest/gtest.h>
 
+#include <utility>
+
 #include "sched/protocol_bracket.hpp"
 #include "tests/model/faults.hpp"
 
@@ -94,11 +96,26 @@ void plunder(M& m, M& victim, lost_state back) {
 
 // m is inside its own bracket, and stays there.
 void steal(M& m, M& victim, modelled::lock& thieves) {
-  go_out(*m.p);
-  bool asked = ask<modelled>(&victim, m.p, thieves);
-  bool unanswered = asked && take<modelled>(&victim, [] { return false; });
-  come_in(*m.p);
-  if (unanswered) plunder(m, victim, lost_state::free);
+  bool in = true;
+  auto back = [&] {
+    if (!std::exchange(in, true)) come_in(*m.p);
+  };
+  bool first = true;
+  unsigned had = m.p->n;
+  bool got = rob<modelled>(
+      &victim, m.p, thieves, [] { return false; },
+      [&] {
+        back();
+        plunder(m, victim, lost_state::free);
+      },
+      [&] { // while it has asked, others fill its rings
+        back();
+        unsigned n = m.p->n;
+        if (std::exchange(first, false)) go_out(*m.p), in = false;
+        return n;
+      });
+  back();
+  check(got || m.p->n <= had, "it has got work and does not know");
 }
 
 struct bracket : world {

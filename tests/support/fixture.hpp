@@ -1,10 +1,14 @@
 // tests/support/fixture.hpp - every runtime test fails when it leaves a goroutine behind.
 #pragma once
 #include <gtest/gtest.h>
+#include <string_view>
 
 #include <grt/grt.hpp>
 
 #include "tests/support/slow.hpp"
+
+/// What each new window holds for good: with no guard, the page that its canary stands in.
+inline std::size_t canary_bytes() { return std::string_view(grt::debug::guards()) == "canary" ? 4096 : 0; }
 
 class GrtTest : public testing::Test {
 protected:
