@@ -80,16 +80,15 @@ unsigned sort_locks(const select_args& a, chan_core** order) noexcept {
     unsigned j = n;
     while (j && order[j - 1] > c) j--;
     if (j && order[j - 1] == c) continue;
-    std::copy_backward(order + j, order + n, order + n + 1);
+    for (unsigned k = n++; k > j; k--) order[k] = order[k - 1];
     order[j] = c;
-    n++;
   }
   return n;
 }
 
 unsigned random_below(unsigned n) noexcept { return static_cast<unsigned>((std::uint64_t{next_random()} * n) >> 32); }
 
-bool looks_ready(const select_case& k) noexcept {
+GRT_DETAIL_INLINE bool looks_ready(const select_case& k) noexcept {
   chan_core* c = k.c;
   if (!c) return false;
   if (__atomic_load_n(&c->closed, __ATOMIC_ACQUIRE)) return true; // [CLOSE-1] also without the lock: try_one
@@ -148,14 +147,17 @@ __attribute__((no_sanitize("thread"))) void far_side(commit_record* c) { static_
 
 [[gnu::noinline]] int wait_for_one(const select_args& a, selecting& r, unsigned* order, bool& ok) {
   G* g = r.s.g;
-  for (unsigned i = 0; i < a.n; i++) order[i] = i;
-  if (r.n_order < a.n) // the same channel may stand in several cases
+  bool mixed = r.n_order < a.n; // the same channel may stand in several cases
+  if (mixed) {
+    for (unsigned i = 0; i < a.n; i++) order[i] = i;
     for (unsigned i = a.n; i > 1; i--) std::swap(order[i - 1], order[random_below(i)]);
+  }
   for (unsigned i = 0; i < a.n; i++) {
-    select_case& k = *a.cases[order[i]];
+    unsigned at = mixed ? order[i] : i;
+    select_case& k = *a.cases[at];
     k.queued = k.c != nullptr;
     if (!k.c) continue;
-    k.tag = order[i] + 1;
+    k.tag = at + 1;
     k.w.elem = k.elem;
     k.w.sel = &r.s;
     (k.send ? k.c->senders : k.c->receivers).push(&k.w);
