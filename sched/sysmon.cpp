@@ -41,7 +41,7 @@ namespace grt {
 namespace {
 constexpr std::uint64_t ms = 1'000'000, slice_ns = 10 * ms, busy_nap = 4 * ms, quiet_nap = 10 * ms, quiet_looks = 5;
 constexpr std::uint64_t patience_ns = 60 * ms; // with a hog too many
-constexpr std::uint64_t pass_ns = 1000 * ms, again_ns = 20 * ms, again_idle_ns = 2 * ms;
+constexpr std::uint64_t pass_ns = 1000 * ms, again_ns = 40 * ms, again_idle_ns = 2 * ms;
 
 struct sighting {
   M* m;
@@ -186,8 +186,10 @@ struct scavenger {
     if (!needed(idle)) return;
     pass p = scavenge();
     if (p == pass::whole) left--;
-    if (p == pass::under_way)
-      next = now + (idle || slab_sorting() ? again_idle_ns : again_ns); // one may wait for slots
+    if (p != pass::under_way) return;
+    // Whoever runs feels it on every core (TLB shootdowns), and on a single one loses the time. One may wait for slots.
+    bool disturbs = sleeping_ms() < n_made.load(std::memory_order_relaxed);
+    next = now + (disturbs && !slab_sorting() ? again_ns : again_idle_ns);
   }
 };
 
