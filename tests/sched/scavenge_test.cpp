@@ -65,6 +65,24 @@ template <class F> void expect_less(const windows& all, std::size_t most, F give
   EXPECT_LE(all.in_memory(), most);
 }
 
+// n goroutines have grown, all at once, and ended.
+void grow_and_end(windows& used, int n, const attr& a) {
+  wait_group all, grown;
+  chan<void> gate;
+  grown.add(n);
+  for (int i = 0; i < n; i++)
+    all.go(a, [&] {
+      used.add_mine();
+      descend(grown_bytes, 1, [&] {
+        grown.done();
+        gate.recv();
+      });
+    });
+  grown.wait();
+  gate.close();
+  all.wait();
+}
+
 class Scavenge : public GrtTest {
 #if defined(GRT_TEST_EMULATED)
   void SetUp() override { GTEST_SKIP() << "qemu-user does not say which pages are in memory"; }
@@ -103,20 +121,7 @@ TEST_F(Scavenge, FreeWindowsLoseTheirPages) {
     std::size_t n = static_cast<std::size_t>(scaled(1000));
     for (std::size_t stack_max : {std::size_t{0}, std::size_t{1} << 20}) {
       windows used;
-      wait_group all, grown;
-      chan<void> gate;
-      grown.add(static_cast<int>(n));
-      for (std::size_t i = 0; i < n; i++)
-        all.go(attr{.stack_max = stack_max}, [&] {
-          used.add_mine();
-          descend(grown_bytes, 1, [&] {
-            grown.done();
-            gate.recv();
-          });
-        });
-      grown.wait();
-      gate.close();
-      all.wait();
+      grow_and_end(used, static_cast<int>(n), {.stack_max = stack_max});
       expect_less(used, (2 << 20) + n * canary_bytes(), debug::release_memory);
     }
   });
@@ -126,20 +131,7 @@ TEST_F(Scavenge, FreeWindowsLoseTheirPages) {
 TEST_F(Scavenge, PassByPass) {
   run([] {
     windows used;
-    wait_group all, grown;
-    chan<void> gate;
-    grown.add(scaled(1000));
-    for (int i = 0; i < scaled(1000); i++)
-      all.go([&] {
-        used.add_mine();
-        descend(grown_bytes, 1, [&] {
-          grown.done();
-          gate.recv();
-        });
-      });
-    grown.wait();
-    gate.close();
-    all.wait();
+    grow_and_end(used, scaled(1000), {});
     expect_less(used, 2 << 20, [] {
       while (scavenge() == pass::under_way) yield();
     });
