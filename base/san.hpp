@@ -53,11 +53,14 @@ void AnnotateIgnoreWritesEnd(const char* file, int line);
 }
 #endif
 
-#if __has_include(<valgrind/memcheck.h>) && !GRT_SANITIZED
-#include <valgrind/memcheck.h>
-#define GRT_VALGRIND 1
-#else
+#if GRT_SANITIZED || !__has_include(<valgrind/memcheck.h>)
+#undef GRT_VALGRIND
 #define GRT_VALGRIND 0
+#elif !defined(GRT_VALGRIND) // the build may say 0: GRT_VALGRIND=OFF
+#define GRT_VALGRIND 1
+#endif
+#if GRT_VALGRIND
+#include <valgrind/memcheck.h>
 #endif
 
 namespace grt::san {

@@ -28,6 +28,8 @@ void write_one(text_out& t, const sighting& s, symbolizer& names) {
   t.str(thread ? "thread " : "goroutine ").dec(thread ? static_cast<unsigned>(s.tid) : s.id);
   if (s.name[0]) t.str(" \"").str(s.name).str("\"");
   t.str(" [").str(s.st == state::waiting ? trace::to_string(s.reason) : to_string(s.st)).str("]");
+  if (s.st == state::running && s.tid) t.str(" on thread ").dec(static_cast<unsigned>(s.tid));
+  if (s.detached) t.str(" without a processor");
   if (s.object) t.str(" on ").hex(reinterpret_cast<std::uintptr_t>(s.object));
   if (s.more) t.str(" and ").dec(s.more).str(" more");
   if (s.since_ns) {
@@ -58,6 +60,15 @@ void write_goroutines(text_out& t, bool waiting_only) {
     if (look(g, s, u) && (s.st == state::waiting || !waiting_only)) write_one(t, s, names);
 }
 
+// lost_state, in the words of a user.
+constexpr const char* claims[] = {"",
+                                  "asked for work by a thief",
+                                  "giving work to a thief",
+                                  "being taken from",
+                                  "asked to look around",
+                                  "in a call that may block",
+                                  "its goroutine runs without it"};
+
 void write_processors(text_out& t) {
   unsigned asleep = 0;
   for (unsigned i = 0, n = n_made.load(std::memory_order_acquire); i < n; i++) { // [PROCS-1]
@@ -70,7 +81,7 @@ void write_processors(text_out& t) {
     else t.str(": scheduler");
     t.str(", tick ").dec(racy(p->tick)).str(", waiting ").dec(queued(p));
     if (auto lost = m->lost.load(std::memory_order_relaxed); lost != lost_state::free)
-      t.str(", asked by a thief: ").dec(static_cast<unsigned>(lost));
+      t.str(", ").str(claims[static_cast<unsigned>(lost)]);
     if (racy(m->woken_as_watcher)) t.str(", watcher");
     std::uint64_t next = p->timers.next_ns.load(std::memory_order_relaxed), now = now_ns();
     if (next != wheel::never)

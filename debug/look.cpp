@@ -2,63 +2,45 @@
 #include "debug/look.hpp"
 
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
 
 #include "chan/select.hpp"
 #include "debug/peek.hpp"
+#include "debug/sample.hpp"
+#include "sched/protocol_look.hpp"
 
 namespace grt::debug {
 namespace {
-bool on_some_m(const G* g) noexcept {
-  for (unsigned i = 0, n = n_made.load(std::memory_order_acquire); i < n; i++) { // [PROCS-1]
-    const M* m = all_p[i].load(std::memory_order_relaxed)->m.load(std::memory_order_relaxed);
-    if (racy(m->g) == g) return true;
-  }
-  return false;
+// Both clocks ran from one origin.
+std::uint64_t ns_of(std::uint64_t cycles) noexcept {
+  std::uint64_t now_cycles = arch::cycles(), now = now_ns();
+  if (cycles <= origin_cycles || cycles >= now_cycles) return cycles <= origin_cycles ? origin_ns : now;
+  double rate = static_cast<double>(now - origin_ns) / static_cast<double>(now_cycles - origin_cycles);
+  auto ago = static_cast<std::uint64_t>(static_cast<double>(now_cycles - cycles) * rate);
+  return std::max(now - std::min(now, ago), origin_ns);
 }
 
-// What must be the same before and after.
-struct face {
-  void* sp;
-  char* stk;
-  std::uint64_t id;
-  std::uint64_t wait;
-  std::uint32_t stamp;
-  g_kind kind;
-  wait_reason reason;
-  bool running;
-
-  explicit face(const G* g) noexcept
-      : sp(racy(g->sp)), stk(racy(g->stk)), id(racy(g->id)), wait(racy(g->wait)), stamp(racy(g->flags) & ~1u),
-        kind(racy(g->kind)), reason(racy(g->reason)), running(kind == g_kind::goroutine && on_some_m(g)) {}
-  bool operator==(const face& f) const noexcept {
-    return sp == f.sp && stk == f.stk && id == f.id && wait == f.wait && stamp == f.stamp && kind == f.kind &&
-           reason == f.reason && running == f.running;
-  }
-};
-
-// The two clocks ran from one origin; the stamp is the last moment that ends in its bits.
-std::uint64_t ns_of(std::uint32_t stamp) noexcept {
-  std::uint64_t cycles = arch::cycles(), ns = now_ns();
-  std::uint32_t units = (park_stamp(cycles) - stamp) >> 1 & 0x7fffffff;
-  if (units > 1u << 30) units = 0; // stamped by a core whose counter is a little ahead
-  double per_unit = static_cast<double>(ns - origin_ns) / static_cast<double>(cycles - origin_cycles) *
-                    static_cast<double>(std::uint64_t{1} << park_stamp_shift);
-  return std::max(ns - std::min(ns, static_cast<std::uint64_t>(units * per_unit)), origin_ns);
-}
-
-unsigned walk_stack(const face& f, const g_ext& ext, void** frames, unwinder& u) noexcept {
-  arch::registers from;
-  if (f.kind == g_kind::foreign) {
-    stack_view thread{ext.at.sp, ext.at.sp + (8 << 20), false};
-    return u.walk(ext.at, thread, frames, unwinder::most);
-  }
-  auto sp = reinterpret_cast<std::uintptr_t>(f.sp);
+// What a saved goroutine's frames and note are read from. false: its memory does not look like that, it is not saved.
+bool window_of(const G* g, stack_view& window) noexcept {
+  char* top = racy(g->stk);
+  auto sp = reinterpret_cast<std::uintptr_t>(racy(g->sp));
   stack::bounds b{};
-  stack_view window{sp, reinterpret_cast<std::uintptr_t>(f.stk), true};
-  if (!sp || !f.stk || !stack::find(f.stk - 1, b) || f.sp < b.low || f.sp >= f.stk || !switch_frame(sp, window, from))
-    return 0;
-  return u.walk(from, window, frames, unwinder::most);
+  window = {sp, reinterpret_cast<std::uintptr_t>(top), true};
+  return sp && top && stack::find(top - 1, b) && sp >= reinterpret_cast<std::uintptr_t>(b.low) && sp < window.high;
+}
+
+bool read_note(const G* g, const stack_view& window, park_note& note) noexcept {
+  auto at = reinterpret_cast<std::uintptr_t>(note_of(reinterpret_cast<const char*>(window.high), racy(g->note)));
+  std::uintptr_t object = 0;
+  bool good = stack_word(window, at, object) && stack_word(window, at + offsetof(park_note, cycles), note.cycles);
+  note.object = reinterpret_cast<const void*>(object);
+  return good;
+}
+
+unsigned walk_saved(const stack_view& window, void** frames, unwinder& u) noexcept {
+  arch::registers from;
+  return switch_frame(window.low, window, from) ? u.walk(from, window, frames, unwinder::most) : 0;
 }
 
 // A select's object is the list of its channels, on its stack and perhaps gone. false: it is.
@@ -70,56 +52,85 @@ bool find_channel(sighting& s) noexcept {
   return !all.n_order || peek(all.order, &s.object, sizeof s.object);
 }
 
-// false: the goroutine moved while it was looked at.
-bool look_once(const G* g, const face& f, sighting& s, unwinder& u) noexcept {
-  s = {};
-  s.kind = f.kind;
-  s.id = f.id;
-  s.reason = f.reason;
-  bool waits = f.reason != wait_reason::none && !f.running;
-  s.st = f.running ? state::running : waits ? state::waiting : state::runnable;
-  g_ext ext; // on the heap, and perhaps gone
-  const g_ext* at = racy(g->ext);
-  if (at && !peek(at, &ext, sizeof ext)) return false;
-  std::memcpy(s.name, ext.name, sizeof s.name - 1);
-  if (f.kind == g_kind::foreign) {
+// Saved, or a foreign thread that is blocked. false: something does not fit, so that it was not.
+bool look_at_saved(const G* g, const g_ext& ext, sighting& s, unwinder& u) noexcept {
+  park_note note{};
+  if (s.kind == g_kind::foreign) {
+    note = ext.note;
     s.tid = ext.tid;
-    s.object = ext.object;
-  } else {
-    if (waits) s.object = object_of(f.wait);
+    s.n_frames = u.walk(ext.at, {ext.at.sp, ext.at.sp + (8 << 20), false}, s.frames, unwinder::most);
+  } else if (racy(g->sp)) {
+    stack_view window;
+    if (!window_of(g, window)) return false;
+    if (s.st == state::waiting && !read_note(g, window, note)) return false;
+    s.n_frames = walk_saved(window, s.frames, u);
+  }
+  if (s.st != state::waiting) return true;
+  s.object = note.object;
+  s.since_ns = ns_of(note.cycles);
+  return s.reason != wait_reason::select || find_channel(s);
+}
+
+// Which M runs it. null: none any more.
+const M* runner_of(const G* g) noexcept {
+  for (const M* m = all_m.load(std::memory_order_acquire); m; m = m->made_before) // [MS-1]
+    if (racy(m->g) == g) return m;
+  return nullptr;
+}
+
+// The same moment for all of it cannot be had of a goroutine that runs; of its threads, the last one counts.
+void look_at_running(const G* g, sighting& s, unwinder& u) noexcept {
+  const M* m = runner_of(g);
+  if (!m) return;
+  s.tid = racy(m->tid);
+  s.detached = racy(m->p)->m.load(std::memory_order_relaxed) != m;
+  if (!s.detached) return;
+  s.since_ns = racy(m->detached_ns);
+  s.n_frames = sample(m, g, s.frames, u);
+}
+
+// false: the goroutine moved while it was looked at.
+bool look_once(const G* g, sighting& s, unwinder& u) noexcept {
+  s = {};
+  std::uint32_t seq = protocol::look_begin<hardware>(g);
+  s.kind = racy(g->kind);
+  s.reason = racy(g->reason);
+  if (s.kind != g_kind::goroutine && s.kind != g_kind::foreign) return protocol::look_holds<hardware>(g, seq);
+  bool runs = protocol::on_thread(seq), waits = !runs && s.reason != wait_reason::none;
+  s.st = runs ? state::running : waits ? state::waiting : state::runnable;
+  s.id = racy(g->id);
+  alignas(g_ext) char copy[sizeof(g_ext)]{}; // raw: what it owns is not the copy's to destroy
+  const g_ext& ext = *reinterpret_cast<const g_ext*>(copy);
+  const g_ext* at = racy(g->ext); // on the heap, and perhaps gone
+  if (at && !peek(at, copy, sizeof copy)) return false;
+  std::memcpy(s.name, ext.name, sizeof s.name - 1);
+  if (s.kind == g_kind::goroutine) {
     s.line = racy(g->line);
     const void* site = racy(g->site);
     if (!s.line) s.site = reinterpret_cast<std::uintptr_t>(site);
     else if (!peek_string(static_cast<const char*>(site), s.file, sizeof s.file)) return false;
   }
-  if (waits && f.reason == wait_reason::select && !find_channel(s)) return false;
-  if (waits) s.since_ns = ns_of(f.stamp);
-  if (!f.running) {
-    s.n_frames = walk_stack(f, ext, s.frames, u);
-    if (waits && !s.n_frames && f.kind == g_kind::goroutine) return false; // its first park, on its way into the switch
-  }
-  if (s.st == state::runnable && s.n_frames) { // may have run and yielded at the same place: nothing counts that
-    void* again[unwinder::most];
-    if (!(f == face(g)) || walk_stack(f, ext, again, u) != s.n_frames ||
-        std::memcmp(s.frames, again, s.n_frames * sizeof *again) != 0)
-      return false;
-  }
-  return f == face(g) && racy(g->ext) == at;
+  if (!runs && !look_at_saved(g, ext, s, u)) return false;
+  // One that runs changes ext, or ends, without a switch. A wake clears the reason of one that is saved.
+  bool same = racy(g->ext) == at && racy(g->reason) == s.reason;
+  return same && protocol::look_holds<hardware>(g, seq);
 }
 } // namespace
 
 bool look(const G* g, sighting& s, unwinder& u) noexcept {
   for (int tries = 0;; tries++) {
-    face f(g);
-    bool foreign = f.kind == g_kind::foreign && f.reason != wait_reason::none;
-    if (f.kind != g_kind::goroutine && !foreign) return false;
-    if (look_once(g, f, s, u)) return true;
-    if (tries < 3) continue;
-    if (foreign) return false;
-    s.st = state::running; // never twice the same
-    s.object = nullptr;
-    s.since_ns = s.n_frames = s.more = 0;
-    return f.id == racy(g->id);
+    bool holds = look_once(g, s, u);
+    if (!holds && tries < 3) continue;
+    if (s.kind == g_kind::foreign) return holds && s.st == state::waiting;
+    if (s.kind != g_kind::goroutine) return false;
+    if (!holds) { // never twice the same: it is switched to and from all the time
+      s.st = state::running;
+      s.object = nullptr;
+      s.since_ns = s.n_frames = s.more = 0;
+      if (s.id != racy(g->id)) return false;
+    }
+    if (s.st == state::running) look_at_running(g, s, u);
+    return true;
   }
 }
 

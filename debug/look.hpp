@@ -1,9 +1,9 @@
 // debug/look.hpp - one goroutine, seen while it may be running, waking or ending.
 //
-// The G is read, then what it points to, then the G again: if the two differ it moved meanwhile and the look is
-// repeated; after a few times it counts as running. A G that some M holds is running, and has no stack that could be
-// read; one that no M holds has its sp saved (arch/*/switch.S). Each park counts in the G, so a goroutine that was
-// woken and parked again at the same place is found out; a yield does not count, so there the stack is walked twice.
+// A goroutine is read between two reads of its sequence count (sched/protocol_look.hpp). If the two differ it was
+// switched to or from meanwhile, and the look is repeated; after a few times it counts as running. A goroutine whose
+// count is odd runs, and its stack is in use: it is shown only if the goroutine runs without a P, and its thread
+// answers (debug/sample.hpp).
 #pragma once
 #include <cstdint>
 
@@ -22,10 +22,11 @@ struct sighting {
   wait_reason reason{};
   const void* object = nullptr;
   unsigned more = 0;          // a select: further channels
-  std::uint64_t since_ns = 0; // steady clock; 0: it does not wait
+  std::uint64_t since_ns = 0; // steady clock; 0: it neither waits nor runs without a P
   std::uintptr_t site = 0;    // of its creation, if not in file and line
   unsigned line = 0;
-  int tid = 0; // foreign
+  int tid = 0;           // foreign, and running: its thread
+  bool detached = false; // running without a P
   char file[160] = {}, name[48] = {};
   unsigned n_frames = 0;
   void* frames[unwinder::most];

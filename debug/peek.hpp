@@ -22,7 +22,7 @@ template <class T> [[gnu::noinline]] __attribute__((no_sanitize("address", "thre
   return v;
 }
 
-/// Copies n bytes, at most 256. false: not readable. Async-signal-safe.
+/// Copies n bytes, less than a pipe takes at once (4,096). false: not readable. Async-signal-safe.
 bool peek(const void* from, void* to, std::size_t n) noexcept;
 /// Copies a string of less than n bytes; a longer one is cut. false: not readable.
 bool peek_string(const char* from, char* to, std::size_t n) noexcept;

@@ -43,6 +43,8 @@ std::vector<goroutine_info> snapshot() {
     if (s.st == state::waiting) i.wait_reason = trace::to_string(s.reason);
     i.object = s.object;
     i.more_objects = s.more;
+    i.thread = s.st == state::running ? s.tid : 0;
+    i.detached = s.detached;
     i.since = std::chrono::steady_clock::time_point(std::chrono::nanoseconds(s.since_ns));
     i.created_at = creation_site(s, names);
     i.frames.assign(s.frames, s.frames + s.n_frames);
@@ -50,20 +52,34 @@ std::vector<goroutine_info> snapshot() {
   return all;
 }
 
+namespace {
+// Choices of what to run next. Never less than at an earlier call.
+std::uint64_t choices_of(const P* p) noexcept {
+  for (;;) {
+    std::uint32_t before = p->skips.load(std::memory_order_acquire); // [TICK-1]
+    std::uint64_t skipped = racy(p->skipped), tick = racy(p->tick);
+    std::atomic_thread_fence(std::memory_order_acquire); // [TICK-1]
+    if (!(before & 1) && p->skips.load(std::memory_order_relaxed) == before) return tick - skipped;
+  }
+}
+} // namespace
+
+// Counters belong to the Ps, which are never unmade and change only inside their bracket: an M that counted would take
+// its counts along when it loses its P.
 metrics read_metrics() noexcept {
   metrics r{};
   unsigned n = n_made.load(std::memory_order_acquire); // [PROCS-1]
   for (unsigned i = 0; i < n; i++) {
     P* p = all_p[i].load(std::memory_order_relaxed);
-    M* m = p->m.load(std::memory_order_relaxed);
     r.spawned += p->spawned.load(std::memory_order_relaxed);
-    r.switches += racy(p->tick);
-    r.steals += racy(m->steals);
-    r.stolen += racy(m->stolen);
-    r.wakes += racy(m->wakes);
-    r.running += racy(racy(m->g)->kind) == g_kind::goroutine;
+    r.switches += choices_of(p);
+    r.steals += racy(p->steals);
+    r.stolen += racy(p->stolen);
     r.runnable += queued(p);
   }
+  for (const M* m = all_m.load(std::memory_order_acquire); m; m = m->made_before) // [MS-1]
+    r.running += racy(racy(m->g)->kind) == g_kind::goroutine;
+  r.wakes = wakes();
   r.spawned += detail::foreign_spawned.load(std::memory_order_relaxed);
   r.runnable += injected.n.load(std::memory_order_relaxed);
   r.goroutines = goroutines();

@@ -28,14 +28,6 @@ std::uintptr_t code_address(std::uintptr_t v) noexcept {
 #endif
 }
 
-bool stack_word(const stack_view& s, std::uintptr_t at, std::uintptr_t& v) noexcept {
-  if (at % 8 || at < s.low || at >= s.high || s.high - at < 8) return false;
-  auto p = reinterpret_cast<const std::uintptr_t*>(at);
-  if (!s.mapped) return peek(p, &v, 8);
-  v = racy(*p);
-  return true;
-}
-
 enum encoding : unsigned { enc_uleb = 1, enc_u2, enc_u4, enc_u8, enc_sleb = 9, enc_s2, enc_s4, enc_s8 };
 constexpr unsigned enc_pcrel = 0x10, enc_datarel = 0x30, enc_indirect = 0x80;
 
@@ -273,6 +265,14 @@ bool step(std::uintptr_t (&regs)[n_regs], std::uintptr_t& pc, const module& m, c
   return pc != 0;
 }
 } // namespace
+
+bool stack_word(const stack_view& s, std::uintptr_t at, std::uintptr_t& v) noexcept {
+  if (at % 8 || at < s.low || at >= s.high || s.high - at < 8) return false;
+  auto p = reinterpret_cast<const std::uintptr_t*>(at);
+  if (!s.mapped) return peek(p, &v, 8);
+  v = racy(*p);
+  return true;
+}
 
 bool switch_frame(std::uintptr_t sp, const stack_view& s, arch::registers& r) noexcept {
 #if defined(__x86_64__)

@@ -24,6 +24,9 @@ struct stack_view {
   bool mapped;
 };
 
+/// One word of it. false: it is outside, or not aligned.
+bool stack_word(const stack_view& s, std::uintptr_t at, std::uintptr_t& v) noexcept;
+
 class unwinder {
 public:
   static constexpr unsigned most = 64;

@@ -8,6 +8,7 @@
 #include "base/futex.hpp"
 #include "sched/hooks.hpp"
 #include "sched/protocol_held.hpp"
+#include "sched/protocol_look.hpp"
 #include "sched/sched.hpp"
 
 namespace grt {
@@ -28,7 +29,8 @@ struct returner { // gives the slot back when the thread ends; a later use makes
       *at = g->ext->next_foreign;
     }
     delete drop_ext(g);
-    san::release(g); // as where a goroutine ends
+    protocol::is_saved<hardware>(g); // a free slot's count is even
+    san::release(g);                 // as where a goroutine ends
     g_free_anywhere(g);
   }
 };
@@ -53,7 +55,8 @@ G* foreign_self() {
   g->reason = wait_reason::none;
   g->pinned = false;
   g->birth = 0;
-  g->kind = g_kind::foreign;
+  protocol::is_entered<hardware>(g);
+  __atomic_store_n(&g->kind, g_kind::foreign, __ATOMIC_RELEASE); // [LOOK-1] after all else that is read of it
   spin_guard hold(lock);
   ext->next_foreign = list; // not G::link: whoever wakes several at once strings them on that
   list = g;
@@ -61,9 +64,9 @@ G* foreign_self() {
 }
 
 void foreign_park(G* g, std::uintptr_t release, wait_reason why, const void* object) noexcept {
-  g->ext->object = object;
+  g->ext->note = {object, arch::cycles()};
   arch::capture(g->ext->at);
-  g->flags = park_stamp(arch::cycles());
+  protocol::is_saved<hardware>(g);
   protocol::is_parking<hardware>(g, not_saved, why); // the slot may have been a goroutine's (scavenge.cpp, H4)
   protocol::foreign_publish<hardware>(word(g));
   if (release & 1) grt_commit(release);
@@ -72,6 +75,7 @@ void foreign_park(G* g, std::uintptr_t release, wait_reason why, const void* obj
       std::memory_order_seq_cst);      // [TIMER-1] our word before sleeps_until, against the leader's membarrier
   timer_added(now_ns() + 100'000'000); // a leader that sleeps for good would never look for deadlock
   protocol::foreign_wait<hardware>(word(g));
+  protocol::is_entered<hardware>(g);
   g->reason = wait_reason::none;
   san::acquire(g);
 }

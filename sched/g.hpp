@@ -14,6 +14,7 @@
 //
 // `runnable` for the first time means sp == nullptr: no window is bound before the first run.
 // A foreign thread has a G too (kind foreign): it is never run, it blocks on G::birth as a futex word.
+// Debugging code reads a G at any moment; G::seq tells it what to believe (sched/protocol_look.hpp).
 #pragma once
 #include <atomic>
 #include <cstddef>
@@ -42,6 +43,13 @@ struct exception_state {
 
 enum class g_kind : std::uint8_t { free, prepared, goroutine, foreign, system };
 
+/// What a parked goroutine waits for, for people only: never followed by the scheduler. A goroutine's stands on its own
+/// stack (G::note), a foreign thread's in its g_ext.
+struct park_note {
+  const void* object;   // as for park()
+  std::uint64_t cycles; // when, on arch::cycles(): its processor's last look around before the park
+};
+
 /// What few goroutines have; allocated when first needed, freed at exit.
 struct g_ext {
   char name[48] = {};
@@ -50,33 +58,30 @@ struct g_ext {
   unsigned pins = 0;
   bool fp_own = false; // attr::fp_env: fp is its environment while it does not run
   arch::fp_env fp{};
-  locals values;                // owner: itself
-  std::exception_ptr exiting;   // set by exit(); what is caught on the way
-  void* caught = nullptr;       // what was being handled when exit() was called
-  int tid = 0;                  // foreign: its thread
-  G* next_foreign = nullptr;    // foreign: the list of them (foreign.cpp)
-  const void* object = nullptr; // foreign: what it waits for; G::birth is its futex word then
-  arch::registers at{};         // foreign: where it blocks; its stack is its thread's
+  locals values;              // owner: itself
+  std::exception_ptr exiting; // set by exit(); what is caught on the way
+  void* caught = nullptr;     // what was being handled when exit() was called
+  int tid = 0;                // foreign: its thread
+  G* next_foreign = nullptr;  // foreign: the list of them (foreign.cpp)
+  park_note note{};           // foreign: what it waits for; G::birth is its futex word then
+  arch::registers at{};       // foreign: where it blocks; its stack is its thread's
 };
 
 struct alignas(64) G {
   // line 0: the switch and the wake
-  void* sp;            // saved frame                       owner: the switch
-  char* stk;           // top of its window                 owner: whoever runs or binds it
-  detail::waiter w;    // under the lock of the queue it stands in
-  std::uint32_t flags; // bit 0: exception state saved, owner: the switch. The others: when it parked (park_stamp)
-  g_kind kind;         // immutable while alive
-  wait_reason reason;  // owner, cleared by ready(); for people only
-  bool pinned;         // owner: itself. stale: cannot be, it is read by whoever readies it, under that wait's lock
-  std::uint8_t held;   // the scavenger: nobody switches to it meanwhile (scavenge.cpp); survives the goroutine
+  void* sp;           // saved frame                       owner: the switch
+  char* stk;          // top of its window                 owner: whoever runs or binds it
+  detail::waiter w;   // under the lock of the queue it stands in
+  std::uint32_t seq;  // bit 0: exception state saved. Above: protocol_look.hpp's count. Owner: the switch
+  g_kind kind;        // immutable while alive
+  wait_reason reason; // owner, cleared by ready(); for people only
+  bool pinned;        // owner: itself. stale: cannot be, it is read by whoever readies it, under that wait's lock
+  std::uint8_t held;  // the scavenger: nobody switches to it meanwhile (scavenge.cpp); survives the goroutine
   union {
     std::uint32_t birth; // goroutine that never ran: P's tick when spawned. foreign: futex word, 1 while blocked
-    std::uint64_t wait;  // goroutine that parked: what for, and how often (wait_word); for people only
-    struct {
-      std::uint8_t of_wait[7];
-      std::uint8_t ok; // outcome of a wait: written by the waker before ready(), read after the park
-    };
+    std::uint32_t note;  // goroutine that parked: its park_note's address, lower half (note_of)
   };
+  std::uint8_t ok; // outcome of a wait: written by the waker before ready(), read after the park
   // line 1
   exception_state eh;
   void (*run)(void* closure);
@@ -91,25 +96,13 @@ struct alignas(64) G {
   alignas(8) unsigned char closure[120];
 };
 static_assert(sizeof(G) == 256);
-static_assert(offsetof(G, sp) == GRT_G_SP && offsetof(G, stk) == GRT_G_STK && offsetof(G, flags) == GRT_G_FLAGS &&
+static_assert(offsetof(G, sp) == GRT_G_SP && offsetof(G, stk) == GRT_G_STK && offsetof(G, seq) == GRT_G_SEQ &&
               offsetof(G, eh) == GRT_G_EH);
-/// What a goroutine waits for in the lower 48 bits; the 8 above them count its parks, so that two looks tell whether it
-/// ran in between. G::ok stands on top.
-inline std::uint64_t wait_word(std::uint64_t before, const void* object) noexcept {
-  constexpr std::uint64_t one = std::uint64_t{1} << 48, count = 255 * one, ok = ~(count | (one - 1));
-  return (before & ok) | ((before + one) & count) | (reinterpret_cast<std::uintptr_t>(object) & (one - 1));
-}
-inline const void* object_of(std::uint64_t wait) noexcept { return reinterpret_cast<void*>(wait << 16 >> 16); }
-
-/// A moment in 31 bits, for people: cycles in units of 4 to 16 ms on x86-64 (TSC of 4 to 1 GHz), 1 to 44 ms on AArch64
-/// (1 GHz to 24 MHz). It comes round after 26 days at the least. Stands above G::flags' bit 0.
-#if defined(__aarch64__)
-inline constexpr unsigned park_stamp_shift = 20;
-#else
-inline constexpr unsigned park_stamp_shift = 24;
-#endif
-inline constexpr std::uint32_t park_stamp(std::uint64_t cycles) noexcept {
-  return static_cast<std::uint32_t>(cycles >> park_stamp_shift) << 1;
+/// Where the note of a parked goroutine stands: in its window, which is smaller than 4 GB, below its top.
+inline const park_note* note_of(const char* top, std::uint32_t note) noexcept {
+  auto high = reinterpret_cast<std::uintptr_t>(top);
+  std::uintptr_t at = (high & ~std::uintptr_t{0xffffffff}) | note;
+  return reinterpret_cast<const park_note*>(at < high ? at : at - (std::uintptr_t{1} << 32));
 }
 inline constexpr std::size_t closure_offset = offsetof(G, closure);
 

@@ -70,7 +70,6 @@ static void prepare(G* g, void (*run)(void*), const void* site, unsigned line) n
   san::acquire(g);
   g->sp = nullptr;
   g->stk = nullptr;
-  g->flags = 0;
   g->kind = g_kind::prepared;
   g->reason = wait_reason::none;
   g->pinned = false;
@@ -107,7 +106,7 @@ void* spawn_begin(void (*run)(void*), const void* site, unsigned line, const att
 
 void spawn_commit(void* closure) noexcept {
   G* g = g_of_closure(closure);
-  g->kind = g_kind::goroutine;
+  __atomic_store_n(&g->kind, g_kind::goroutine, __ATOMIC_RELEASE); // [LOOK-1] after all else that is read of it
   san::release(g);
   M* m = me();
   record(m, trace::kind::spawn, g->id, m ? m->g->id : 0, g->line);
@@ -118,8 +117,8 @@ void spawn_commit(void* closure) noexcept {
   }
   m = enter_here(m);
   P* p = m->p;
-  g->birth = p->tick;
-  p->spawned.store(p->spawned.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  g->birth = static_cast<std::uint32_t>(p->tick);
+  count_one(p->spawned);
   if (GRT_UNLIKELY(migrating() || !p->fresh.push(g))) inject_inside(g);
   notify();
   leave(m);
@@ -130,9 +129,9 @@ G* spawn_fire(void* closure) noexcept {
   G* g = g_of_closure(closure);
   M* m = me();
   P* p = m->p;
-  g->kind = g_kind::goroutine;
-  g->birth = p->tick;
-  p->spawned.store(p->spawned.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  __atomic_store_n(&g->kind, g_kind::goroutine, __ATOMIC_RELEASE); // [LOOK-1] as above
+  g->birth = static_cast<std::uint32_t>(p->tick);
+  count_one(p->spawned);
   record(m, trace::kind::spawn, g->id, 0, g->line);
   return g;
 }

@@ -59,7 +59,8 @@ std::atomic<unsigned> n_adrift{0};
 void drift_begins(M* m, bool computes, bool announced) noexcept {
   m->drift_cpu_ns = thread_cpu_ns(m->tid);
   m->drift_used_ns = m->drift_seen = 0;
-  m->drift_since = announced ? 0 : now_ns();
+  m->detached_ns = now_ns();
+  m->drift_since = announced ? 0 : m->detached_ns;
   m->computes.store(computes, std::memory_order_relaxed);
   spin_guard hold(lock);
   m->drift_next = drifting;
@@ -173,13 +174,13 @@ char thread_state(int tid) noexcept {
 
 unsigned adrift() noexcept { return n_adrift.load(std::memory_order_relaxed); }
 
-bool hand_off(P* vp, std::uint32_t tick, bool computes, std::uint64_t starts_at) noexcept {
+bool hand_off(P* vp, std::uint64_t tick, bool computes, std::uint64_t starts_at) noexcept {
   M* m = protocol::holder_of<hardware>(vp);
   M* to = m->keeper ? nullptr : any_resting();
   if (!to && !m->keeper) return false;
   lost_state was = m->lost.load(std::memory_order_relaxed);
   bool takable = was == lost_state::free || was == lost_state::poke || was == lost_state::announced;
-  auto good = [=] { return *const_cast<volatile std::uint32_t*>(&vp->tick) == tick && m->g != m->g0p; };
+  auto good = [=] { return *const_cast<volatile std::uint64_t*>(&vp->tick) == tick && m->g != m->g0p; };
   auto begins = [=, &to] {
     if (was == lost_state::announced) announced_end();
     if (m->keeper) to = m->lender; // it waits for just this

@@ -13,7 +13,7 @@ void await_turn(M* m) noexcept;
 
 /// Sysmon. Takes vp from the M it sits on, if that is outside its bracket and still at `tick`, and gives it to another.
 /// `computes`: its thread is on a core or wants one. From then to `starts_at` vp starts no goroutine (idle.cpp).
-[[nodiscard]] bool hand_off(P* vp, std::uint32_t tick, bool computes, std::uint64_t starts_at) noexcept;
+[[nodiscard]] bool hand_off(P* vp, std::uint64_t tick, bool computes, std::uint64_t starts_at) noexcept;
 /// g0, without a P: waits for one. false: nobody had one for long, and this thread is to end.
 [[nodiscard]] bool rest(M* m) noexcept;
 /// Keeper's g0: the goroutine that ran on without a P has left it.
@@ -33,6 +33,7 @@ void turn(P* p) noexcept;
 
 // idle.cpp
 bool somebody_idles() noexcept;
+std::uint64_t wakes() noexcept;  // sleepers woken to look for work, ever
 bool sysmon_sleeps() noexcept;   // true: somebody idles, and the last one that leaves will call sysmon_rouse
 bool sysmon_rests() noexcept;    // true: it sleeps, everybody sleeps, and whoever leaves first will call it
 void announced_begin() noexcept; // a P may be had without asking

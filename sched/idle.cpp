@@ -186,8 +186,12 @@ unsigned sleeping_ms() noexcept {
   return idle.n + retired;
 }
 
+std::uint64_t wakes() noexcept {
+  spin_guard hold(idle.lock);
+  return idle.wakes;
+}
+
 GRT_NOINLINE void wake_watcher() noexcept {
-  if (M* m = me()) m->wakes++;
   if (idle.wake_one_to_watch()) has_left();
   else if (announced_ps.load(std::memory_order_relaxed)) sysmon_rouse(); // it takes one of those
 }
@@ -254,7 +258,8 @@ static G* pick_woken(M* m) noexcept {
     std::atomic<std::uint32_t> nobody{0};
     if (until > now) futex_wait(&nobody, 0, static_cast<std::int64_t>(until - now));
   }
-  p->tick = (p->tick + 1) | 63;
+  p->tick++;
+  skip_ticks(p, 63 - (p->tick & 63));
   p->tick0 = p->tick;
   p->cycles0 = arch::cycles();
   return g;

@@ -9,6 +9,8 @@ struct G;
 void watch_sigquit() noexcept;
 /// debug/dump.cpp. Every goroutine and thread that waits, for what, and its stack. Allocates nothing, takes no lock.
 void report_waiting(int fd) noexcept;
+/// debug/sample.cpp. In the handler of SIGURG: true if the signal came for a sample of this thread's stack.
+bool take_sample(const void* context) noexcept;
 /// debug/mutexwatch.cpp. At the first start, before the first thread: sets hook_mutexwatch if the library is there.
 void mutexwatch_start() noexcept;
 /// Under hook_mutexwatch, every thread of the runtime as it starts.

@@ -8,6 +8,7 @@
 //   protocol_sleep.hpp     watch, submit: who wakes a sleeping M; park
 //   protocol_handoff.hpp   how a P gets another M; retirement
 //   protocol_held.hpp      the scavenger's hold
+//   protocol_look.hpp      how debugging code reads a goroutine that may be running
 //   sync/protocol_mutex.hpp
 #pragma once
 #include <atomic>
@@ -66,6 +67,9 @@ enum class site : unsigned char {
   procs_fence,
   mutex_lock, // sync/protocol_mutex.hpp, grt/sync.hpp
   mutex_unlock,
+  look_saved, // protocol_look.hpp
+  look_begin,
+  look_fence,
   spin_lock, // base/spin.hpp
   spin_unlock,
   count

@@ -48,6 +48,7 @@ public:
   plain<bool> watcher = false; // somebody searches or watches
   plain<M*> leader = nullptr;  // the sleeper with a time-out
   std::uint64_t left = 0;      // sleepers that have left the list, ever
+  std::uint64_t wakes = 0;     // of those: by wake_one_to_watch()
 
   /// false: nobody sleeps or watches.
   bool wake_one_to_watch() {
@@ -60,6 +61,7 @@ public:
       if (m) {
         m->woken_as_watcher = true;
         watcher = true;
+        wakes++;
       }
       publish();
     }

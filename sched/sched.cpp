@@ -10,6 +10,7 @@
 #include "sched/handoff.hpp"
 #include "sched/hooks.hpp"
 #include "sched/protocol_held.hpp"
+#include "sched/protocol_look.hpp"
 
 namespace grt {
 
@@ -108,13 +109,16 @@ void switch_to(M* m, G* self, G* to, std::uintptr_t release) noexcept {
 
 void unlock_far_side(spin_lock& l) noexcept { __atomic_store_n(&l.word, 0, __ATOMIC_RELEASE); } // [SPIN-1]
 
-GRT_NOINLINE void park(G* self, std::uintptr_t release, wait_reason why, const void* object) noexcept {
+// Not instrumented: the note is to stand on the goroutine's own stack.
+GRT_NOINLINE __attribute__((no_sanitize("address"))) void park(G* self, std::uintptr_t release, wait_reason why,
+                                                               const void* object) noexcept {
   M* m = me();
   if (GRT_UNLIKELY(!m)) return foreign_park(self, release, why, object);
   std::uint32_t hooked = hooks.load(std::memory_order_relaxed);
   if (GRT_UNLIKELY(hooked)) about_to_switch(self, why);
-  self->wait = wait_word(self->wait, object); // [LOOK-1] debug/ sees these once the switch has released the lock
-  self->flags = park_stamp(m->p->cycles0);    // a clock would cost more than the park
+  park_note note{object, m->p->cycles0}; // a clock would cost more than the park
+  __asm__ volatile("" : : "r"(&note) : "memory");
+  self->note = static_cast<std::uint32_t>(reinterpret_cast<std::uintptr_t>(&note));
   protocol::is_parking<hardware>(self, not_saved, why);
   if (GRT_UNLIKELY(!enter(m))) { // without a P: this M rests as soon as our registers are saved
     record(m, trace::kind::park, self->id, 0, static_cast<std::uint32_t>(why));
@@ -260,9 +264,18 @@ static GRT_NOINLINE void yield_slow(M* m) noexcept {
   if (GRT_UNLIKELY(hooked & hook_fp)) fp_arrive(s);
 }
 
-// The common case touches one ring: one goroutine out, one in, so it cannot overflow.
+static GRT_NOINLINE void yield_asked(M* m) noexcept { enter_slow(m) ? yield_slow(m) : void(reacquire(m)); }
+
+// n has been taken from `ready`, with nothing put there yet, and may not be switched to from here.
+static GRT_NOINLINE void yield_to_g0(M* m, G* n) noexcept {
+  if (!(n->sp ? m->p->ready : m->p->fresh).push(n)) inject_inside(n);
+  yield_slow(m);
+}
+
+// The common case touches one ring: one goroutine out, one in, so it cannot overflow. Every way out of here is a tail
+// call, so that nothing is saved twice.
 GRT_NOINLINE void yield_here(M* m) noexcept {
-  if (GRT_UNLIKELY(!enter(m))) return void(reacquire(m));
+  if (GRT_UNLIKELY(!protocol::enter<hardware>(m))) return yield_asked(m);
   P* p = m->p;
   G* s = m->g;
   ring& r = p->ready;
@@ -274,13 +287,10 @@ GRT_NOINLINE void yield_here(M* m) noexcept {
   prefetch_ahead(r);
   G* n = r.slots[h & r.mask];
   r.head = h + 1;
+  if (GRT_UNLIKELY(!n->sp || needs_g0(n))) // fresh and taken over by a thief: its window may have to be made
+    return yield_to_g0(m, n);
   r.slots[t & r.mask] = s;
   r.tail = t + 1;
-  if (GRT_UNLIKELY(!n->sp || needs_g0(n))) { // fresh and taken over by a thief: its window may have to be made
-    r.tail = t;
-    if (!(n->sp ? r : p->fresh).push(n)) inject_inside(n);
-    return yield_slow(m);
-  }
   switch_to(m, s, n, no_lock(m));
 }
 
@@ -335,7 +345,7 @@ GRT_INLINE void end_goroutine([[maybe_unused]] bool may_stay) noexcept {
   bool by_g0 = GRT_ASAN || ext || (hooked & hook_valgrind);
   san::release(g); // to the next in this slot: chan and sync, which TSan watches, write into it. It hides a race
                    // between those two
-  p->exited.store(p->exited.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  count_one(p->exited);
   record(m, trace::kind::exit, g->id);
   char* stk = g->stk;
 #if GRT_ASAN
@@ -345,7 +355,10 @@ GRT_INLINE void end_goroutine([[maybe_unused]] bool may_stay) noexcept {
   if (GRT_UNLIKELY(ext != nullptr)) san::release(ext);
   if (GRT_UNLIKELY(pinned)) san::release(m); // destructors of thread_local objects, as the thread ends
   if (GRT_UNLIKELY(by_g0)) std::memset(g->closure, 0, sizeof g->closure); // leak searches begin in the slots, too
-  g_free(p, g);
+  g->kind = g_kind::free;
+  std::atomic_thread_fence(std::memory_order_release); // [LOOK-2] a reader that sees the even count sees `free`
+  g->seq += protocol::seq_one;                         // a slot that is free, or has not run yet, has an even count
+  g_put(p, g);
   G* n = pinned ? nullptr : pick(p);
   if (GRT_UNLIKELY(pinned)) m->fate = keeper_fate::ends;
   if (GRT_UNLIKELY(n && needs_g0(n))) {
@@ -355,6 +368,7 @@ GRT_INLINE void end_goroutine([[maybe_unused]] bool may_stay) noexcept {
 #if !GRT_SANITIZED
   if (GRT_LIKELY(may_stay && n && !n->sp && !n->stk && !by_g0)) { // the window goes to the next one without a switch
     n->stk = stk;
+    n->seq += protocol::seq_one; // it stands on a thread, and g, which ended, has counted itself out
     m->g = n;
     record(m, trace::kind::run, n->id);
     return leave(m);

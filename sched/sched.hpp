@@ -38,11 +38,16 @@ namespace grt {
 struct alignas(128) P {
   // owner, inside the bracket
   G* next = nullptr;
-  std::uint32_t tick = 0, burst = 0, chain = 0, random = 0;
+  std::uint64_t tick = 0; // choices of what to run next, and what skip_ticks() adds
+  std::uint32_t burst = 0, chain = 0;
   ring fresh, ready;
   std::uint64_t starts_at = 0; // CLOCK_MONOTONIC ns: while too many are adrift, it starts no goroutine before
   std::uint64_t cycles0 = 0;   // when tick0 was: its last round through g0; thieves peek at these three
-  std::uint32_t tick0 = 0, average = 0, empty = 0;
+  std::uint64_t tick0 = 0;
+  std::uint32_t average = 0, empty = 0, random = 0;
+  std::atomic<std::uint32_t> skips{0};  // [TICK-1] odd while tick and skipped change together
+  std::uint64_t skipped = 0;            // of tick: what was no choice
+  std::uint64_t steals = 0, stolen = 0; // times it took goroutines over from another P, and how many
   alignas(128) G* free = nullptr;
   std::uint32_t n_free = 0, free_most = 0, carve = 16;
   char *slab = nullptr, *slab_end = nullptr;
@@ -52,7 +57,7 @@ struct alignas(128) P {
   void* blocks = nullptr; // blocks.hpp: linked by their first word
   std::uint32_t n_blocks = 0;
   struct sighting { // what another P looked like from here at the last look
-    std::uint32_t tick;
+    std::uint64_t tick;
     std::uint64_t spawns;            // its next goroutine id
     std::uint64_t switched, spawned; // cycles: when either was seen to change
   };
@@ -80,8 +85,7 @@ struct alignas(128) M {
   P* thief = nullptr; // valid while lost is ask or grant
   alignas(128) std::atomic<std::uint32_t> asleep{0};
   bool woken_as_watcher = false; // under idle.lock; nobody's while it rests
-  std::uint64_t steals = 0, stolen = 0, wakes = 0;
-  struct { // what an ended goroutine still needed while it stood on its window; g0 puts both away
+  struct {                       // what an ended goroutine still needed while it stood on its window; g0 puts both away
     char* top;
     bool sized;
     g_ext* ext;
@@ -95,8 +99,10 @@ struct alignas(128) M {
   M* lender = nullptr;        // keeper: whose P it holds
   bool keeper = false;        // immutable
   int tid = 0;                // 0 while no thread runs here
+  M* made_before = nullptr;   // [MS-1] immutable: the list of all Ms ever made
   std::atomic<std::uint32_t> stalled_ms{0}; // sysmon, for the report (stall.cpp)
   std::uint64_t drift_since = 0;            // handoff.cpp's lock: when it went adrift; 0: announced, or told already
+  std::uint64_t detached_ns = 0;            // CLOCK_MONOTONIC: when its P went to another M, last time; for people
   M *drift_next = nullptr, **drift_link = nullptr; // handoff.cpp, under its lock: stands in the list of those adrift
   M* rest_next = nullptr;                          // likewise: rests, or has no thread
   std::uint64_t drift_cpu_ns = 0;                  // sysmon: thread clock when it went adrift
@@ -117,6 +123,7 @@ extern std::atomic<unsigned> n_made;                       // Ps ever made
 alignas(128) extern std::atomic<std::uint32_t> need_watch; // idle.cpp
 alignas(128) extern std::atomic<bool> hand_over_wakes;     // idle.cpp
 extern std::atomic<bool> exiting;                          // exit has begun
+extern std::atomic<M*> all_m;                              // the M made last; none is ever unmade
 
 struct alignas(128) global_queue {
   spin_lock lock;
@@ -185,9 +192,23 @@ GRT_INLINE void prefetch_ahead(const ring& r) noexcept {
     __builtin_prefetch(reinterpret_cast<void*>(frame + 64));
   }
 }
+/// The only writer of a counter that anybody may read. One instruction, which two accesses of a std::atomic are not.
+GRT_INLINE void count_one(std::atomic<std::uint64_t>& n) noexcept {
+  static_assert(sizeof n == sizeof(std::uint64_t));
+  ++*reinterpret_cast<std::uint64_t*>(&n);
+}
+/// The P's owner. Moves tick forward by what is no choice of what to run next.
+inline void skip_ticks(P* p, std::uint64_t n) noexcept {
+  std::uint32_t s = p->skips.load(std::memory_order_relaxed);
+  p->skips.store(s + 1, std::memory_order_relaxed);
+  std::atomic_thread_fence(std::memory_order_release); // [TICK-1] odd before either changes
+  p->tick += n;
+  p->skipped += n;
+  p->skips.store(s + 2, std::memory_order_release); // [TICK-1] even after both have
+}
 /// Inside. The next goroutine of this P, or null: g0 must look further.
 GRT_INLINE G* pick(P* p) noexcept {
-  std::uint32_t tick = ++p->tick;
+  std::uint64_t tick = ++p->tick;
   if (GRT_UNLIKELY((tick & 63) == 0)) return nullptr;
   if (G* g = p->next) {
     p->next = nullptr;
@@ -238,6 +259,7 @@ void yield_here(M* m) noexcept;
 /// Inside. null: no memory.
 G* g_alloc(P* p) noexcept;
 void g_free(P* p, G* g) noexcept;
+void g_put(P* p, G* g) noexcept; // the same, where the caller has set g->kind to free
 void g_give_back(P* p) noexcept; // inside, before it sleeps: what is too much for one that does nothing
 G* g_alloc_anywhere() noexcept;  // outside, any thread
 void g_free_anywhere(G* g) noexcept;

@@ -182,6 +182,10 @@ void g_give_back(P* p) noexcept {
 
 void g_free(P* p, G* g) noexcept {
   g->kind = g_kind::free;
+  g_put(p, g);
+}
+
+void g_put(P* p, G* g) noexcept {
   g->link = p->free;
   p->free = g;
   if (GRT_UNLIKELY(++p->n_free == p->free_most)) spill(p);

@@ -1,9 +1,11 @@
 // sched/stall.cpp - the watchdog: a goroutine that has held its thread for longer than GRT_DEBUG=stall=TIME is reported
 // with its stack, once for each place it was created at.
 //
-// Only its own thread can walk its stack, so sysmon sends that thread SIGURG (ignored by default, and free unless the
-// program handles it) and the handler writes the report, on the thread's alternate stack. A system call it sits in may
-// return EINTR: this is a tool for looking, not for production. What is announced by blocking() is not reported.
+// Only its own thread can walk its stack, so sysmon sends that thread SIGURG and the handler writes the report, on the
+// thread's alternate stack. Debugging code that wants the stack of a goroutine that computes without a P sends the same
+// signal (debug/sample.hpp). The handler is installed if the program did not handle or ignore SIGURG when the runtime
+// started: the default is to ignore it. A system call that the thread has just begun may return EINTR. What is
+// announced by blocking() is not reported.
 #include "sched/stall.hpp"
 
 #include <atomic>
@@ -13,6 +15,7 @@
 
 #include "base/check.hpp"
 #include "sched/hooks.hpp"
+#include "sched/ports.hpp"
 #include "sched/sched.hpp"
 
 namespace grt {
@@ -31,10 +34,13 @@ bool first_time(const G* g) noexcept {
   return true;
 }
 
-void report(int, siginfo_t*, void*) {
-  M* m = me();
-  if (!m || m->g == m->g0p || m->in.load(std::memory_order_relaxed)) return; // it has come by meanwhile
+void on_signal(int, siginfo_t*, void* context) {
   int e = errno;
+  bool sampled = take_sample(context);
+  errno = e;
+  M* m = me();
+  if (sampled || !stall_ns || !m || m->g == m->g0p || m->in.load(std::memory_order_relaxed))
+    return; // it has come by meanwhile
   G* g = m->g;
   if (first_time(g)) {
     {
@@ -56,10 +62,11 @@ void stall_start() noexcept {
   struct sigaction old, a{};
   sigaction(SIGURG, nullptr, &old);
   if ((old.sa_flags & SA_SIGINFO) || old.sa_handler != SIG_DFL) {
-    text_out(2).str("grt: warning: GRT_DEBUG=stall needs SIGURG, which the program handles: no reports\n");
+    if (stall_ns)
+      text_out(2).str("grt: warning: GRT_DEBUG=stall needs SIGURG, which the program handles: no reports\n");
     return;
   }
-  a.sa_sigaction = report;
+  a.sa_sigaction = on_signal;
   a.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
   sigaction(SIGURG, &a, nullptr);
   armed.store(true, std::memory_order_relaxed);

@@ -5,7 +5,7 @@
 namespace grt {
 
 struct M;
-void stall_start() noexcept;                           // before the first thread, if stall_ns is set
+void stall_start() noexcept;                           // before the first thread: handles SIGURG
 void stall_tell(M* m, std::uint64_t held_ns) noexcept; // sysmon: m's goroutine has held it for so long
 int stall_signal() noexcept;                           // which the runtime's threads must not block; 0: none
 

@@ -42,6 +42,7 @@ namespace grt {
 std::atomic<P*> all_p[procs_max];
 std::atomic<unsigned> n_procs{0}, n_made{0}, threads_max{10000};
 std::atomic<bool> exiting{false};
+std::atomic<M*> all_m{nullptr};
 static std::atomic<bool> procs_follow{false}; // what the system allows: nobody has said a number
 std::uint64_t stall_ns, origin_ns, origin_cycles;
 
@@ -235,6 +236,9 @@ M* m_make(unsigned id) {
   m->g = m->g0p = &m->g0;
   m->g0.kind = m->dead.kind = g_kind::system;
   m->g0.sp = reinterpret_cast<void*>(1); // not fresh
+  m->made_before = all_m.load(std::memory_order_relaxed);
+  while (!all_m.compare_exchange_weak(m->made_before, m, std::memory_order_release, std::memory_order_relaxed)) {
+  } // [MS-1] a reader of the list finds it made
   return m;
 }
 
@@ -343,7 +347,7 @@ void start(const options& asked) {
     n = std::min(cpus_allowed(), procs_max);
     procs_follow.store(true, std::memory_order_relaxed);
   }
-  if (stall_ns) stall_start();
+  stall_start();
   mutexwatch_start();
   n_procs.store(n, std::memory_order_relaxed);
   make_procs(n);

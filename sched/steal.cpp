@@ -30,7 +30,7 @@ spin_lock steal_pair;
 
 // Somebody has waited for a slice: end the chain through `next`, let `ready` go before `fresh`, and g0 look around.
 void turn(P* p) noexcept {
-  p->tick |= 63;
+  skip_ticks(p, 63 - (p->tick & 63));
   p->chain |= 127;
   p->burst |= 15;
 }
@@ -81,8 +81,8 @@ static bool steal(M* m, P* vp, bool woken_only) noexcept {
         [m] { return surplus(m->p); });
   }
   if (got) {
-    m->steals++;
-    m->stolen += surplus(m->p) - had;
+    m->p->steals++;
+    m->p->stolen += surplus(m->p) - had;
     record(m, trace::kind::steal, 0, vp->id, surplus(m->p) - had);
   }
   return got;
@@ -112,7 +112,8 @@ static bool old_front(P* p, const ring& r, std::uint32_t tick, std::uint64_t now
   }
   std::int32_t age = static_cast<std::int32_t>(tick - birth);
   if (age <= 0) return false;
-  std::uint64_t average = peek(p->average), ticks = tick - peek(p->tick0), spent = now - peek(p->cycles0);
+  std::uint64_t average = peek(p->average), ticks = tick - static_cast<std::uint32_t>(peek(p->tick0)),
+                spent = now - peek(p->cycles0);
   if (static_cast<std::int32_t>(ticks) > 0 && (ticks >= 8 || spent / ticks > average)) average = spent / ticks;
   return static_cast<std::uint64_t>(age) * average > age_us * cycles_per_us.load(std::memory_order_relaxed);
 }
@@ -120,10 +121,11 @@ static bool old_front(P* p, const ring& r, std::uint32_t tick, std::uint64_t now
 bool stealable(M* m, P* p) noexcept {
   if (p == m->p) return false;
   std::uint32_t n = (peek(p->fresh.tail) - peek(p->fresh.head)) + (peek(p->ready.tail) - peek(p->ready.head));
-  std::uint32_t tick = peek(p->tick);
+  std::uint64_t tick = peek(p->tick);
   std::uint64_t now = arch::cycles(), us = cycles_per_us.load(std::memory_order_relaxed);
   if (static_cast<std::int32_t>(n) < 0) n = 0;
-  if (n >= 2 && (old_front(p, p->fresh, tick, now, false) || old_front(p, p->ready, tick, now, true))) return true;
+  auto births = static_cast<std::uint32_t>(tick); // as G::birth counts
+  if (n >= 2 && (old_front(p, p->fresh, births, now, false) || old_front(p, p->ready, births, now, true))) return true;
   P::sighting& s = m->p->seen[p->id];
   std::uint64_t spawns = peek(p->id_next);
   if ((!n && !peek(p->next)) || s.tick != tick) {

@@ -45,7 +45,8 @@ constexpr std::uint64_t pass_ns = 1000 * ms, again_ns = 40 * ms, again_idle_ns =
 
 struct sighting {
   M* m;
-  std::uint32_t tick, ready_head;
+  std::uint64_t tick;
+  std::uint32_t ready_head;
   bool announced;
   std::uint64_t since, ready_since, cpu_ns;
   bool told;
@@ -98,7 +99,8 @@ struct look {
     P* p = all_p[i].load(std::memory_order_relaxed);
     sighting& s = seen[i];
     M* m = protocol::holder_of<hardware>(p);
-    std::uint32_t tick = peek(p->tick), head = peek(p->ready.head);
+    std::uint64_t tick = peek(p->tick);
+    std::uint32_t head = peek(p->ready.head);
     bool announced = m->lost.load(std::memory_order_relaxed) == lost_state::announced;
     if (head != s.ready_head || head == peek(p->ready.tail)) {
       s.ready_head = head;
@@ -142,7 +144,7 @@ struct look {
     if (!here) urgent = false; // one P is enough for it
   }
 
-  bool take(unsigned i, P* p, std::uint32_t tick, bool computes, std::uint64_t starts_at = 0) noexcept {
+  bool take(unsigned i, P* p, std::uint64_t tick, bool computes, std::uint64_t starts_at = 0) noexcept {
     if (computes && hogs + 1 >= limit) too_many_hogs.store(true, std::memory_order_relaxed); // before its new M looks
     if (!hand_off(p, tick, computes, starts_at)) return false;
     hogs += computes;

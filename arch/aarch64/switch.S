@@ -51,13 +51,20 @@ GRT_FUNC_BEGIN(grt_switch)
         .cfi_rel_offset d15, 152
         mov     x9, sp
         str     x9, [x1, #GRT_G_SP]
+        ldr     w9, [x1, #GRT_G_SEQ]
+        add     w9, w9, #GRT_G_SEQ_ONE
+        add     x10, x1, #GRT_G_SEQ
+        stlr    w9, [x10]               /* even: what is saved is seen first */
         str     x2, [x0, #GRT_M_G]
+        ldr     w9, [x2, #GRT_G_SEQ]
+        add     w9, w9, #GRT_G_SEQ_ONE
+        str     w9, [x2, #GRT_G_SEQ]    /* odd: ordered by the reader's membarrier */
         cbz     x4, .Lfresh
         mov     sp, x4
         tbnz    x3, #0, .Lcommit
         stlr    wzr, [x3]
 .Lloaded:
-        ldr     w9, [x2, #GRT_G_FLAGS]
+        ldr     w9, [x2, #GRT_G_SEQ]
         tbnz    w9, #0, .Lload_eh
 .Lload: ldp     x19, x20, [sp, #16]
         ldp     x21, x22, [sp, #32]
@@ -112,7 +119,7 @@ GRT_FUNC_BEGIN(grt_switch)
         ldr     w11, [x2, #GRT_G_EH+8]
         str     w11, [x10, #8]
         and     w9, w9, #~GRT_G_FLAG_EH
-        str     w9, [x2, #GRT_G_FLAGS]
+        str     w9, [x2, #GRT_G_SEQ]
         b       .Lload
 .Lfresh:
         mov     x20, x3
@@ -126,9 +133,9 @@ GRT_FUNC_BEGIN(grt_switch)
 .Lsave_eh: /* nothing is saved yet */
         str     x10, [x1, #GRT_G_EH]
         str     w11, [x1, #GRT_G_EH+8]
-        ldr     w12, [x1, #GRT_G_FLAGS]
+        ldr     w12, [x1, #GRT_G_SEQ]
         orr     w12, w12, #GRT_G_FLAG_EH
-        str     w12, [x1, #GRT_G_FLAGS]
+        str     w12, [x1, #GRT_G_SEQ]
         str     xzr, [x9]
         str     wzr, [x9, #8]
         b       .Lsave

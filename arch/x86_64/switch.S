@@ -6,7 +6,8 @@
  * is the only place that switches: the return predictor then guesses right, and M stays in a register.
  *
  *   1. exception state: if the thread's two words are not both zero, move them into self->eh and set the flag
- *   2. push the callee-saved registers; self->sp = rsp; then m->g = to: who looks at a goroutine that no M holds finds its sp
+ *   2. push the callee-saved registers; self->sp = rsp; self->seq becomes even (saved), m->g = to, to->seq becomes odd (on a
+ *      thread). Debug code reads seq around everything else that it reads of a goroutine: sched/protocol_look.hpp
  *   3. to->sp == 0: `to` never ran. Bind a window (a C call, still on self's stack) and start grt_gmain on it
  *   4. rsp = to->sp
  *   5. release: an even address is a spin lock, stored 0; an odd one is a record for grt_commit(release)
@@ -48,14 +49,16 @@ GRT_FUNC_BEGIN(grt_switch)
         .cfi_adjust_cfa_offset 8
         .cfi_rel_offset r15, 0
         movq    %rsp, GRT_G_SP(%rsi)
+        addl    $GRT_G_SEQ_ONE, GRT_G_SEQ(%rsi)
         movq    %rdx, GRT_M_G(%rdi)
+        addl    $GRT_G_SEQ_ONE, GRT_G_SEQ(%rdx)
         testq   %r9, %r9
         je      .Lfresh
         movq    %r9, %rsp
         testb   $1, %cl
         jne     .Lcommit
         movl    $0, (%rcx)
-        testb   $GRT_G_FLAG_EH, GRT_G_FLAGS(%rdx)
+        testb   $GRT_G_FLAG_EH, GRT_G_SEQ(%rdx)
         jne     .Lload_eh
 .Lload: .cfi_remember_state
         popq    %r15
@@ -91,7 +94,7 @@ GRT_FUNC_BEGIN(grt_switch)
         .cfi_adjust_cfa_offset -8
         movq    %rbx, %rdi
         movq    %r12, %rdx
-        testb   $GRT_G_FLAG_EH, GRT_G_FLAGS(%rdx)
+        testb   $GRT_G_FLAG_EH, GRT_G_SEQ(%rdx)
         je      .Lload
 .Lload_eh:
         movq    GRT_M_EH(%rdi), %rax
@@ -99,7 +102,7 @@ GRT_FUNC_BEGIN(grt_switch)
         movq    %r8, (%rax)
         movl    GRT_G_EH+8(%rdx), %r8d
         movl    %r8d, 8(%rax)
-        andl    $~GRT_G_FLAG_EH, GRT_G_FLAGS(%rdx)
+        andl    $~GRT_G_FLAG_EH, GRT_G_SEQ(%rdx)
         jmp     .Lload
 .Lfresh:
         movq    %rdx, %r12
@@ -117,7 +120,7 @@ GRT_FUNC_BEGIN(grt_switch)
         movq    %r8, GRT_G_EH(%rsi)
         movl    8(%rax), %r8d
         movl    %r8d, GRT_G_EH+8(%rsi)
-        orl     $GRT_G_FLAG_EH, GRT_G_FLAGS(%rsi)
+        orl     $GRT_G_FLAG_EH, GRT_G_SEQ(%rsi)
         movq    $0, (%rax)
         movl    $0, 8(%rax)
         jmp     .Lsave

@@ -30,12 +30,20 @@ def processors():
         p = variable("grt::all_p")[i]["_M_b"]["_M_p"]
         yield i, p, p["m"]["_M_b"]["_M_p"]
 
+def threads():
+    """(M, where its goroutine runs) of every M ever made."""
+    held = {integer(m): f"on processor {i}" for i, _, m in processors()}
+    m = variable("grt::all_m")["_M_b"]["_M_p"]
+    while integer(m):
+        yield m, held.get(integer(m), "without a processor") + f", thread {int(m['tid'])}"
+        m = m["made_before"]
+
 def goroutines():
-    """(G, processor or None) of every goroutine alive."""
+    """(G, where it runs or None) of every goroutine alive."""
     g_type = gdb.lookup_type("grt::G")
     base = integer(variable("grt::(anonymous namespace)::base", "sched/slab.cpp"))
     carved = integer(variable("grt::(anonymous namespace)::carved", "sched/slab.cpp")["_M_b"]["_M_p"])
-    running = {integer(m["g"]): i for i, _, m in processors()}
+    running = {integer(m["g"]): where for m, where in threads()}
     for at in range(base, carved, g_type.sizeof):
         g = gdb.Value(at).cast(g_type.pointer()).dereference()
         if int(g["kind"]) == KINDS["goroutine"]:
@@ -44,13 +52,16 @@ def goroutines():
 def name_of(g):
     return g["ext"]["name"].string() if integer(g["ext"]) else ""
 
-def state_of(g, processor):
-    if processor is not None:
-        return f"running on processor {processor}"
+def state_of(g, where):
+    if where is not None:
+        return f"running {where}"
     reason = str(g["reason"]).split("::")[-1]
     if reason == "none":
         return "runnable"
-    waits_for = integer(g["wait"]) & ((1 << 48) - 1)
+    top = integer(g["stk"])  # the note stands on its stack: sched/g.hpp, note_of
+    note = top & ~0xffffffff | int(g["note"])
+    note = gdb.Value(note if note < top else note - (1 << 32)).cast(gdb.lookup_type("grt::park_note").pointer())
+    waits_for = integer(note["object"])
     more = 0
     if reason == "select":
         channels = gdb.Value(waits_for).cast(gdb.lookup_type("grt::detail::select_channels").pointer())
@@ -119,9 +130,9 @@ class InfoGoroutines(gdb.Command):
         super().__init__("info goroutines", gdb.COMMAND_STATUS)
 
     def invoke(self, _argument, _tty):
-        for g, processor in goroutines():
+        for g, where in goroutines():
             name = f' "{name_of(g)}"' if name_of(g) else ""
-            print(f"goroutine {int(g['id'])}{name} [{state_of(g, processor)}] created at {birth_of(g)}")
+            print(f"goroutine {int(g['id'])}{name} [{state_of(g, where)}] created at {birth_of(g)}")
 
 class Goroutine(gdb.Command):
     """goroutine ID|all COMMAND[, COMMAND ...]: gdb commands in the stack of a goroutine that does not run."""
@@ -133,12 +144,12 @@ class Goroutine(gdb.Command):
         if not commands or not (which == "all" or which.isdigit()):
             raise gdb.GdbError("goroutine ID|all COMMAND[, COMMAND ...]; `info goroutines` lists them")
         found = False
-        for g, processor in list(goroutines()):
+        for g, where in list(goroutines()):
             if which not in ("all", str(int(g["id"]))):
                 continue
             found = True
-            print(f"goroutine {int(g['id'])} [{state_of(g, processor)}]:")
-            if processor is not None:
+            print(f"goroutine {int(g['id'])} [{state_of(g, where)}]:")
+            if where is not None:
                 print("  it is on a thread: thread apply all bt")
             elif integer(g["sp"]) == 0:
                 print("  it has not run yet")
