@@ -14,14 +14,13 @@
 
 namespace grt {
 
-/// How the runtime starts. The environment wins: GRT_PROCS=4, GRT_STACK_MAX=1M, GRT_HIBERNATE_AFTER=5s,
-/// GRT_GUARD=mprotect. GRT_DEBUG=migrate,stall=100ms is for tests: `migrate` sends every goroutine to another thread at
-/// every switch, where there are two processors or more; `stall` has a processor reported that has not switched for so
-/// long. A bad value ends the program with one line and status 2. Ignored under AT_SECURE.
+/// How the runtime starts. The environment wins: GRT_PROCS=4, GRT_STACK_MAX=1M, GRT_GUARD=mprotect.
+/// GRT_DEBUG=migrate,stall=100ms is for tests: `migrate` sends every goroutine to another thread at every switch, where
+/// there are two processors or more; `stall` has a processor reported that has not switched for so long. A bad value
+/// ends the program with one line and status 2. Ignored under AT_SECURE.
 struct options {
-  unsigned procs = 0;                           ///< 0: min(affinity, cgroup CPU quota), at least 1
-  std::size_t stack_max = 256 << 10;            ///< bytes reserved per goroutine, 64 KB to 8 MB; committed page by page
-  std::chrono::milliseconds hibernate_after{0}; ///< 0: off. Checked, and without effect so far
+  unsigned procs = 0;                ///< 0: min(affinity, cgroup CPU quota), at least 1
+  std::size_t stack_max = 256 << 10; ///< bytes reserved per goroutine, 64 KB to 8 MB; committed page by page
 };
 
 namespace detail {
