@@ -32,10 +32,14 @@ struct alignas(16) timer_core : timer_node {
   chan_core* c = nullptr;    // or: a function
   void* goroutine = nullptr; // its next goroutine, prepared
   std::int64_t period = 0;
-  std::size_t bytes = 0; // of its block
+  std::uint32_t bytes = 0; // of its block
+  unsigned line;           // with `file`: where after_func was called. Set for functions alone
   void (*run)(void*) = nullptr;
   void (*destroy)(void*) = nullptr;
-  timer_core* dead_next = nullptr;
+  union {
+    const char* file;
+    timer_core* dead_next; // once nobody has it any more
+  };
   struct kept_attr {
     std::string name;
     attr a;
@@ -68,7 +72,7 @@ timer_core* make(std::size_t tail) {
   void* p = block_take(bytes);
   if (!p) throw std::system_error(ENOMEM, std::generic_category(), "grt: no memory for a timer");
   auto* t = ::new (p) timer_core;
-  t->bytes = bytes;
+  t->bytes = static_cast<std::uint32_t>(bytes);
   return t;
 }
 
@@ -91,8 +95,8 @@ G* fire_channel(timer_node* n) {
   chan_unlock(t->c);
   if (t->period) {
     auto period = static_cast<std::uint64_t>(t->period);
-    std::uint64_t due = t->tick << wheel::tick_shift, next = due + period;
-    if (next <= now) next += (now - next) / period * period + period;
+    std::uint64_t due = t->tick << wheel::tick_shift, next = add_ns(due, t->period);
+    if (next <= now) next = add_ns(next + (now - next) / period * period, t->period);
     t->owner.load(std::memory_order_relaxed)->insert(t, next, now);
   } else {
     drop_armed(t);
@@ -112,10 +116,10 @@ void call(void* closure) {
 G* fire_function(timer_node* n) {
   auto* t = static_cast<timer_core*>(n);
   void* at = std::exchange(t->goroutine, nullptr);
-  if (!at) at = spawn_begin_inside(call, reinterpret_cast<const void*>(t->run), t);
+  if (!at) at = spawn_begin_inside(call, t->file, t->line, t);
   if (at) return spawn_fire(at);
   std::uint64_t now = now_ns();
-  t->owner.load(std::memory_order_relaxed)->insert(t, now + 1000000, now);
+  t->owner.load(std::memory_order_relaxed)->insert(t, add_ns(now, 1000000), now);
   return nullptr;
 }
 
@@ -145,7 +149,8 @@ timer_core* timer_make(chan_core* c) {
   return t;
 }
 
-timer_core* timer_make(std::size_t bytes, void (*run)(void*), void (*destroy)(void*), void*& storage, const attr* a) {
+timer_core* timer_make(std::size_t bytes, void (*run)(void*), void (*destroy)(void*), void*& storage, const attr* a,
+                       call_site at) {
   std::unique_ptr<timer_core::kept_attr> with;
   if (a) {
     with.reset(new timer_core::kept_attr{std::string(a->name), *a});
@@ -154,6 +159,8 @@ timer_core* timer_make(std::size_t bytes, void (*run)(void*), void (*destroy)(vo
   timer_core* t = make(bytes);
   t->with = std::move(with);
   t->run = run;
+  t->file = at.file;
+  t->line = at.line;
   t->destroy = destroy;
   t->fire = fire_function;
   storage = t->function();
@@ -189,7 +196,7 @@ bool timer_set(timer_core* t, std::int64_t ns, std::int64_t period) {
     if (t->c || t->goroutine || !t->with) break;
     t->lock.tsan_release();
     t->lock.unlock();
-    void* at = spawn_begin(call, reinterpret_cast<const void*>(t->run), 0, &t->with->a);
+    void* at = spawn_begin(call, t->file, t->line, &t->with->a);
     spawn_store(at, t);
     san::release(reinterpret_cast<char*>(at) - closure_offset);
     t->lock.lock();

@@ -136,13 +136,13 @@ G* spawn_fire(void* closure) noexcept {
   return g;
 }
 
-void* spawn_begin_inside(void (*run)(void*), const void* site, void* p) noexcept {
+void* spawn_begin_inside(void (*run)(void*), const void* site, unsigned line, void* p) noexcept {
   P* on = me()->p;
   G* g = g_alloc(on);
   if (!g) return nullptr;
   if (on->id_next == on->id_end) id_refill(on);
   g->id = on->id_next++;
-  prepare(g, run, site, 0);
+  prepare(g, run, site, line);
   spawn_store(g->closure, p);
   san::release(g);
   return g->closure;

@@ -60,7 +60,7 @@ void limiter::arm(const limit& to) noexcept {
   if (to.ns >= 0) {
     timed = true;
     fire = on_time;
-    std::uint64_t now = now_ns(), when = now + static_cast<std::uint64_t>(to.ns);
+    std::uint64_t now = now_ns(), when = add_ns(now, to.ns);
     wheel& w = timer_home()->timers; // whichever M we are on by now: the wheel has a lock of its own
     {
       spin_guard hold(w.lock);

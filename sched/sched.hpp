@@ -265,6 +265,11 @@ G* g_alloc_anywhere() noexcept;  // outside, any thread
 void g_free_anywhere(G* g) noexcept;
 P* timer_home() noexcept;        // whose wheel a new timer of this thread goes to
 std::uint64_t now_ns() noexcept; // CLOCK_MONOTONIC
+/// A deadline `ns` after `now`. Neither is negative and both are below 2^63, so the unsigned sum cannot wrap; the wheel
+/// takes any sum (it waits in the top level). grt/detail/duration.hpp has cut off what would be more.
+inline std::uint64_t add_ns(std::uint64_t now, std::int64_t ns) noexcept {
+  return now + static_cast<std::uint64_t>(ns);
+}
 /// When a timer set now for `ns` is due, and what time that is. From a second on the kernel's coarse clock will do (5
 /// ns against 22): never early, and late by one of its ticks at most.
 std::uint64_t deadline_in(std::int64_t ns, std::uint64_t& now) noexcept;

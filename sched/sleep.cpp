@@ -1,6 +1,7 @@
 // sched/sleep.cpp - the node stands on the sleeper's stack, and it parks under the wheel's own lock.
 #include <grt/time.hpp>
 
+#include <cerrno>
 #include <ctime>
 
 #include "sched/sched.hpp"
@@ -16,7 +17,7 @@ void sleep_ns(std::int64_t ns) {
   M* m = me();
   if (!m) {
     timespec t{static_cast<time_t>(ns / 1000000000), static_cast<long>(ns % 1000000000)};
-    while (nanosleep(&t, &t)) {
+    while (nanosleep(&t, &t) && errno == EINTR) {
     }
     return;
   }
@@ -24,7 +25,7 @@ void sleep_ns(std::int64_t ns) {
   sleeper s;
   s.g = m->g;
   s.fire = [](timer_node* n) { return static_cast<sleeper*>(n)->g; };
-  std::uint64_t now = now_ns(), when = now + static_cast<std::uint64_t>(ns);
+  std::uint64_t now = now_ns(), when = add_ns(now, ns);
   wheel& w = m->p->timers;
   w.lock.lock();
   w.insert(&s, when, now);

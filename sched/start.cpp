@@ -312,11 +312,6 @@ void start(const options& asked) {
     if (!parse_size(s, v) || v < 2 || v > 1u << 22) bad_setting("GRT_MAX_THREADS", s, "a number from 2 to 4M");
     threads_max.store(static_cast<unsigned>(v), std::memory_order_relaxed);
   }
-  if (asked.hibernate_after.count() < 0) throw std::invalid_argument("grt: options::hibernate_after is negative");
-  if (const char* s = setting("GRT_HIBERNATE_AFTER")) {
-    std::uint64_t ns;
-    if (!parse_time(s, ns)) bad_setting("GRT_HIBERNATE_AFTER", s, "a time such as 500us, 20ms or 5s; 0s is off");
-  }
   if (const char* s = setting("GRT_DEBUG")) read_debug(s);
   if (const char* s = setting("GRT_STACK_MAX")) {
     if (!parse_size(s, v) || v < stack::stack_max_least || v > stack::stack_max_most)

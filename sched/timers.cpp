@@ -19,11 +19,11 @@ std::uint64_t now_ns() noexcept {
 std::uint64_t deadline_in(std::int64_t ns, std::uint64_t& now) noexcept {
   constexpr std::int64_t coarse_enough = 1000000000;
   constexpr std::uint64_t tick = 10000000; // HZ = 100, the slowest there is
-  if (ns < coarse_enough) return (now = now_ns()) + static_cast<std::uint64_t>(ns);
+  if (ns < coarse_enough) return add_ns(now = now_ns(), ns);
   timespec t;
   clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
   now = static_cast<std::uint64_t>(t.tv_sec) * 1000000000u + static_cast<std::uint64_t>(t.tv_nsec);
-  return now + tick + static_cast<std::uint64_t>(ns);
+  return add_ns(now + tick, ns);
 }
 
 std::uint64_t timers_next() noexcept {

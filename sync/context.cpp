@@ -178,10 +178,10 @@ void run_deadline(void* closure) {
 // On g0, inside, under a wheel's lock.
 G* on_deadline(timer_node* n) {
   auto* c = static_cast<cancel_node*>(n);
-  void* at = spawn_begin_inside(run_deadline, reinterpret_cast<const void*>(run_deadline), c);
+  void* at = spawn_begin_inside(run_deadline, reinterpret_cast<const void*>(run_deadline), 0, c);
   if (!at) { // no memory: again in a millisecond
     std::uint64_t now = now_ns();
-    n->owner.load(std::memory_order_relaxed)->insert(n, now + 1000000, now);
+    n->owner.load(std::memory_order_relaxed)->insert(n, add_ns(now, 1000000), now);
     return nullptr;
   }
   if (take_ref(c)) return spawn_fire(at);
@@ -364,13 +364,13 @@ after_end* after_end_make(std::size_t bytes, void (*run)(void*), void (*destroy)
 
 void after_end_forget_function(after_end* a) noexcept { a->destroy = nullptr; }
 
-void after_end_arm(after_end* a, context_node* n, const attr* with, const char* file, unsigned line) {
+void after_end_arm(after_end* a, context_node* n, const attr* with, const void* site, unsigned line) {
   context_ref(n);
   a->node = n;
   cancel_node* c = a->origin();
   if (!c) return a->pending.store(true, std::memory_order_relaxed);
   start_runtime();
-  void* at = spawn_begin(call, file, line, with);
+  void* at = spawn_begin(call, site, line, with);
   spawn_store(at, a);
   a->refs.fetch_add(1, std::memory_order_relaxed); // the goroutine's
   {

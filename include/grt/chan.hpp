@@ -62,17 +62,17 @@ class handle {
 public:
   bool operator==(const handle& o) const noexcept { return c_ == o.c_; }
   explicit operator bool() const noexcept { return c_; }
-  std::size_t size() const noexcept { return chan_size(c_); }
+  std::size_t size() const noexcept { return detail::chan_size(c_); }
   std::size_t capacity() const noexcept { return c_ ? c_->capacity : 0; }
-  bool closed() const noexcept { return chan_closed(c_); }
+  bool closed() const noexcept { return detail::chan_closed(c_); }
 
-  handle(const handle& o) noexcept : c_(o.c_) { chan_ref(c_); }
+  handle(const handle& o) noexcept : c_(o.c_) { detail::chan_ref(c_); }
   handle(handle&& o) noexcept : c_(std::exchange(o.c_, nullptr)) {}
   handle& operator=(handle o) noexcept {
     std::swap(c_, o.c_);
     return *this;
   }
-  ~handle() { chan_unref(c_); }
+  ~handle() { detail::chan_unref(c_); }
 
 protected:
   explicit handle(chan_core* c) noexcept : c_(c) {}
@@ -81,12 +81,18 @@ protected:
 };
 struct access {
   static chan_core* core(const handle& h) noexcept { return h.c_; }
-  static chan_core* shared(const handle& h) noexcept { return chan_ref(h.c_), h.c_; }
-  template <class T> static recv_chan<T> recv_of(chan_core* c) noexcept { return chan_ref(c), recv_chan<T>(c); }
+  static chan_core* shared(const handle& h) noexcept {
+    detail::chan_ref(h.c_);
+    return h.c_;
+  }
+  template <class T> static recv_chan<T> recv_of(chan_core* c) noexcept {
+    detail::chan_ref(c);
+    return recv_chan<T>(c);
+  }
 };
 
 inline bool sent(outcome o) {
-  if (GRT_DETAIL_UNLIKELY(o == outcome::closed)) throw_closed("grt: send on closed channel");
+  if (GRT_DETAIL_UNLIKELY(o == outcome::closed)) detail::throw_closed("grt: send on closed channel");
   return o == outcome::ok;
 }
 inline recv_result result_of(outcome o) noexcept {
@@ -95,21 +101,21 @@ inline recv_result result_of(outcome o) noexcept {
 
 template <class T> struct sender_ops {
   static void send(chan_core* c, T&& value) {
-    if (GRT_DETAIL_UNLIKELY(!c)) chan_nil_block(true);
-    chan_lock(c);
+    if (GRT_DETAIL_UNLIKELY(!c)) detail::chan_nil_block(true);
+    detail::chan_lock(c);
     if (GRT_DETAIL_LIKELY(c->n < c->capacity && !c->closed && c->receivers.empty())) {
       std::uint32_t i = c->head + c->n;
       if (i >= c->capacity) i -= c->capacity;
       ::new (static_cast<void*>(reinterpret_cast<T*>(c->buffer) + i)) T(std::move(value));
       c->n++;
-      return chan_unlock(c);
+      return detail::chan_unlock(c);
     }
-    sent(chan_send_locked(c, &value, true));
+    detail::sent(detail::chan_send_locked(c, std::addressof(value), true));
   }
   static bool try_send(chan_core* c, T& value) {
     if (!c) return false;
-    chan_lock(c);
-    return sent(chan_send_locked(c, &value, false));
+    detail::chan_lock(c);
+    return detail::sent(detail::chan_send_locked(c, std::addressof(value), false));
   }
 };
 
@@ -122,30 +128,30 @@ inline bool looks_empty([[maybe_unused]] chan_core* c) noexcept {
 
 template <class T> struct receiver_ops {
   static bool recv(chan_core* c, raw<T>& out) {
-    if (GRT_DETAIL_UNLIKELY(!c)) chan_nil_block(false);
-    chan_lock(c);
+    if (GRT_DETAIL_UNLIKELY(!c)) detail::chan_nil_block(false);
+    detail::chan_lock(c);
     if (GRT_DETAIL_LIKELY(c->n && c->senders.empty())) {
       T* s = reinterpret_cast<T*>(c->buffer) + c->head;
-      ::new (static_cast<void*>(&out.value)) T(std::move(*s));
+      ::new (static_cast<void*>(std::addressof(out.value))) T(std::move(*s));
       s->~T();
       c->head = c->head + 1 == c->capacity ? 0 : c->head + 1;
       c->n--;
-      chan_unlock(c);
+      detail::chan_unlock(c);
       return out.full = true;
     }
-    return out.full = chan_recv_locked(c, &out.value, true) == outcome::ok;
+    return out.full = detail::chan_recv_locked(c, std::addressof(out.value), true) == outcome::ok;
   }
   static recv_result try_recv(chan_core* c, raw<T>& out) {
-    if (!c || looks_empty(c)) return recv_result::empty;
-    chan_lock(c);
-    outcome o = chan_recv_locked(c, &out.value, false);
+    if (!c || detail::looks_empty(c)) return recv_result::empty;
+    detail::chan_lock(c);
+    outcome o = detail::chan_recv_locked(c, std::addressof(out.value), false);
     out.full = o == outcome::ok;
-    return result_of(o);
+    return detail::result_of(o);
   }
   static recv_result recv_for(chan_core* c, raw<T>& out, std::int64_t ns) {
-    outcome o = chan_recv_for(c, &out.value, ns);
+    outcome o = detail::chan_recv_for(c, std::addressof(out.value), ns);
     out.full = o == outcome::ok;
-    return result_of(o);
+    return detail::result_of(o);
   }
 };
 /// Assigns; what cannot be assigned without throwing is destroyed and made anew, for a value must not get lost.
@@ -153,8 +159,8 @@ template <class T> void put_into(T& out, std::type_identity_t<T>&& v) noexcept {
   if constexpr (std::is_nothrow_move_assignable_v<T>) {
     out = std::move(v);
   } else {
-    std::destroy_at(&out);
-    std::construct_at(&out, std::move(v));
+    std::destroy_at(std::addressof(out));
+    std::construct_at(std::addressof(out), std::move(v));
   }
 }
 template <class T> void put_into(std::optional<T>& out, std::type_identity_t<T>&& v) noexcept {
@@ -166,43 +172,46 @@ template <class T> class iterator {
 public:
   using value_type = T;
   using difference_type = std::ptrdiff_t;
-  explicit iterator(chan_core* c) : c_(c) { ++*this; }
+  explicit iterator(chan_core* c) : c_(c) { next(); }
   T& operator*() const { return *value_; }
   iterator& operator++() {
-    raw<T> r;
-    value_.reset();
-    if (receiver_ops<T>::recv(c_, r)) value_.emplace(std::move(r.value));
+    next();
     return *this;
   }
-  void operator++(int) { ++*this; }
+  void operator++(int) { next(); }
   bool operator==(sentinel) const { return !value_; }
 
 private:
+  void next() {
+    raw<T> r;
+    value_.reset();
+    if (receiver_ops<T>::recv(c_, r)) value_.emplace(std::move(r.value));
+  }
   chan_core* c_;
   mutable std::optional<T> value_;
 };
 
 template <class T> std::optional<T> receive(chan_core* c) {
   raw<T> r;
-  if (receiver_ops<T>::recv(c, r)) return std::optional<T>(std::move(r.value));
+  if (receiver_ops<T>::recv(c, r)) return std::optional<T>(std::in_place, std::move(r.value));
   return std::nullopt;
 }
 template <class T, class Out> recv_result try_receive(chan_core* c, Out& out) {
   raw<T> r;
   recv_result x = receiver_ops<T>::try_recv(c, r);
-  if (r.full) put_into(out, std::move(r.value));
+  if (r.full) detail::put_into(out, std::move(r.value));
   return x;
 }
 template <class T, class Out> recv_result receive_for(chan_core* c, Out& out, std::int64_t ns) {
   raw<T> r;
   recv_result x = receiver_ops<T>::recv_for(c, r, ns);
-  if (r.full) put_into(out, std::move(r.value));
+  if (r.full) detail::put_into(out, std::move(r.value));
   return x;
 }
 template <class T> std::optional<T> receive_in(chan_core* c, const context& ctx) {
   raw<T> r;
-  r.full = chan_recv_in(c, &r.value, ctx) == outcome::ok;
-  if (r.full) return std::optional<T>(std::move(r.value));
+  r.full = detail::chan_recv_in(c, std::addressof(r.value), ctx) == outcome::ok;
+  if (r.full) return std::optional<T>(std::in_place, std::move(r.value));
   return std::nullopt;
 }
 } // namespace detail
@@ -222,36 +231,38 @@ public:
   }
   bool try_send(T&& v) const { return sender_ops<T>::try_send(this->c_, v); }
   /// @throws std::system_error the context has ended, before or first. channel_error as above.
-  void send(T value, const context& ctx) const { sent(chan_send_in(this->c_, &value, ctx)); }
+  void send(T value, const context& ctx) const {
+    detail::sent(detail::chan_send_in(this->c_, std::addressof(value), ctx));
+  }
   /// Waits at most d. false: not sent; then an rvalue is untouched. @throws channel_error closed, also while waiting.
   template <class R, class P> bool send_for(const T& v, std::chrono::duration<R, P> d) const {
     T copy(v);
-    return sent(chan_send_for(this->c_, &copy, ns_of(d)));
+    return detail::sent(detail::chan_send_for(this->c_, std::addressof(copy), detail::ns_of(d)));
   }
   template <class R, class P> bool send_for(T&& v, std::chrono::duration<R, P> d) const {
-    return sent(chan_send_for(this->c_, &v, ns_of(d)));
+    return detail::sent(detail::chan_send_for(this->c_, std::addressof(v), detail::ns_of(d)));
   }
   /// Wakes all who wait here. @throws channel_error closed already, or nil. Go: close(ch).
-  void close() const { chan_close(this->c_); }
+  void close() const { detail::chan_close(this->c_); }
 };
 template <class B> class send_side<void, B> : public B {
 public:
   using B::B;
   void send() const {
-    if (!this->c_) chan_nil_block(true);
-    chan_lock(this->c_);
-    sent(chan_send_locked(this->c_, nullptr, true));
+    if (!this->c_) detail::chan_nil_block(true);
+    detail::chan_lock(this->c_);
+    detail::sent(detail::chan_send_locked(this->c_, nullptr, true));
   }
   bool try_send() const {
     if (!this->c_) return false;
-    chan_lock(this->c_);
-    return sent(chan_send_locked(this->c_, nullptr, false));
+    detail::chan_lock(this->c_);
+    return detail::sent(detail::chan_send_locked(this->c_, nullptr, false));
   }
-  void send(const context& ctx) const { sent(chan_send_in(this->c_, nullptr, ctx)); }
+  void send(const context& ctx) const { detail::sent(detail::chan_send_in(this->c_, nullptr, ctx)); }
   template <class R, class P> bool send_for(std::chrono::duration<R, P> d) const {
-    return sent(chan_send_for(this->c_, nullptr, ns_of(d)));
+    return detail::sent(detail::chan_send_for(this->c_, nullptr, detail::ns_of(d)));
   }
-  void close() const { chan_close(this->c_); }
+  void close() const { detail::chan_close(this->c_); }
 };
 
 /// The receiving half.
@@ -259,17 +270,17 @@ template <class T, class B> class recv_side : public B {
 public:
   using B::B;
   /// Receives, waiting until there is a value or the channel is closed. nullopt: closed and drained. Go: v, ok := <-ch.
-  std::optional<T> recv() const { return receive<T>(this->c_); }
-  recv_result try_recv(T& out) const { return try_receive<T>(this->c_, out); }
-  recv_result try_recv(std::optional<T>& out) const { return try_receive<T>(this->c_, out); }
+  std::optional<T> recv() const { return detail::receive<T>(this->c_); }
+  recv_result try_recv(T& out) const { return detail::try_receive<T>(this->c_, out); }
+  recv_result try_recv(std::optional<T>& out) const { return detail::try_receive<T>(this->c_, out); }
   /// @throws std::system_error the context has ended, before or first.
-  std::optional<T> recv(const context& ctx) const { return receive_in<T>(this->c_, ctx); }
+  std::optional<T> recv(const context& ctx) const { return detail::receive_in<T>(this->c_, ctx); }
   /// Waits at most d. empty: nothing came; out is as before then, and when closed.
   template <class R, class P> recv_result recv_for(T& out, std::chrono::duration<R, P> d) const {
-    return receive_for<T>(this->c_, out, ns_of(d));
+    return detail::receive_for<T>(this->c_, out, detail::ns_of(d));
   }
   template <class R, class P> recv_result recv_for(std::optional<T>& out, std::chrono::duration<R, P> d) const {
-    return receive_for<T>(this->c_, out, ns_of(d));
+    return detail::receive_for<T>(this->c_, out, detail::ns_of(d));
   }
   /// for (T& v : ch): until closed and drained. Go: for v := range ch.
   iterator<T> begin() const { return iterator<T>(this->c_); }
@@ -280,18 +291,18 @@ public:
   using B::B;
   /// false: closed and drained.
   bool recv() const {
-    if (!this->c_) chan_nil_block(false);
-    chan_lock(this->c_);
-    return chan_recv_locked(this->c_, nullptr, true) == outcome::ok;
+    if (!this->c_) detail::chan_nil_block(false);
+    detail::chan_lock(this->c_);
+    return detail::chan_recv_locked(this->c_, nullptr, true) == outcome::ok;
   }
   recv_result try_recv() const {
-    if (!this->c_ || looks_empty(this->c_)) return recv_result::empty;
-    chan_lock(this->c_);
-    return result_of(chan_recv_locked(this->c_, nullptr, false));
+    if (!this->c_ || detail::looks_empty(this->c_)) return recv_result::empty;
+    detail::chan_lock(this->c_);
+    return detail::result_of(detail::chan_recv_locked(this->c_, nullptr, false));
   }
-  bool recv(const context& ctx) const { return chan_recv_in(this->c_, nullptr, ctx) == outcome::ok; }
+  bool recv(const context& ctx) const { return detail::chan_recv_in(this->c_, nullptr, ctx) == outcome::ok; }
   template <class R, class P> recv_result recv_for(std::chrono::duration<R, P> d) const {
-    return result_of(chan_recv_for(this->c_, nullptr, ns_of(d)));
+    return detail::result_of(detail::chan_recv_for(this->c_, nullptr, detail::ns_of(d)));
   }
 };
 } // namespace detail

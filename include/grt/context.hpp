@@ -1,10 +1,11 @@
 // grt/context.hpp - deadlines, cancellation and values that travel down a tree of calls.
 #pragma once
 #include <chrono>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
-#include <functional>
+#include <memory>
 #include <new>
 #include <optional>
 #include <system_error>
@@ -40,7 +41,7 @@ template <class Key> struct value_node : context_node {
   typename Key::type value;
   value_node(context_node* p, typename Key::type&& v)
       : context_node(kind::value, p, p ? p->origin : nullptr), value(std::move(v)) {
-    context_ref(p);
+    detail::context_ref(p);
     key = &context_key<Key>;
     destroy = [](context_node* n) noexcept { delete static_cast<value_node*>(n); };
   }
@@ -59,7 +60,7 @@ std::error_code context_error(ending* e) noexcept;
 struct after_end; // counted: each stop_func holds one, being registered another
 after_end* after_end_make(std::size_t bytes, void (*run)(void*), void (*destroy)(void*), void*& storage);
 void after_end_forget_function(after_end* a) noexcept; // its construction threw
-void after_end_arm(after_end* a, context_node* n, const attr* with, const char* file, unsigned line);
+void after_end_arm(after_end* a, context_node* n, const attr* with, const void* site, unsigned line);
 bool after_end_stop(after_end* a) noexcept;
 void after_end_ref(after_end* a) noexcept;
 void after_end_unref(after_end* a) noexcept;
@@ -101,7 +102,8 @@ public:
   /// between. Go: Value.
   template <class Key> const typename Key::type* value() const noexcept {
     for (const detail::context_node* n = n_; n; n = n->parent)
-      if (n->key == &detail::context_key<Key>) return &static_cast<const detail::value_node<Key>*>(n)->value;
+      if (n->key == &detail::context_key<Key>)
+        return std::addressof(static_cast<const detail::value_node<Key>*>(n)->value);
     return nullptr;
   }
 
@@ -171,21 +173,31 @@ struct context_access {
   static stop_func stop(after_end* a) noexcept { return stop_func(a); }
 };
 
-template <class F>
-stop_func run_after_end(const attr* with, const context& ctx, F&& f, const char* file, unsigned line) {
-  using T = std::decay_t<F>;
+/// As context_make takes it: t itself on the steady clock, to the nanosecond, INT64_MAX being never.
+template <class C, class D> std::int64_t deadline_of(const std::chrono::time_point<C, D>& t) {
+  if constexpr (std::is_same_v<C, std::chrono::steady_clock>) {
+    wide_ns n = detail::to_wide(t.time_since_epoch());
+    return n < INT64_MIN ? INT64_MIN : n > INT64_MAX ? INT64_MAX : static_cast<std::int64_t>(n);
+  } else {
+    return detail::context_in(detail::ns_until(t));
+  }
+}
+
+template <class T, class... A>
+stop_func run_after_end(const attr* with, const context& ctx, const void* site, unsigned line, A&&... args) {
   static_assert(alignof(T) <= 16, "grt::context_after_func: capture over-aligned data by pointer");
   void* storage;
-  after_end* a = after_end_make(
-      sizeof(T), [](void* p) { std::invoke(*static_cast<T*>(p)); }, [](void* p) { static_cast<T*>(p)->~T(); }, storage);
+  after_end* a = detail::after_end_make(
+      sizeof(T), [](void* p) { static_cast<void>(std::move(*static_cast<T*>(p))()); },
+      [](void* p) { static_cast<T*>(p)->~T(); }, storage);
   stop_func stop = context_access::stop(a);
   try {
-    ::new (storage) T(std::forward<F>(f));
+    ::new (storage) T(std::forward<A>(args)...);
   } catch (...) {
-    after_end_forget_function(a);
+    detail::after_end_forget_function(a);
     throw;
   }
-  after_end_arm(a, context_access::node(ctx), with, file, line);
+  detail::after_end_arm(a, context_access::node(ctx), with, site, line);
   return stop;
 }
 } // namespace detail
@@ -198,10 +210,12 @@ inline context background() noexcept { return {}; }
   return detail::context_access::pair(detail::context_make(detail::context_access::node(parent)));
 }
 /// The same, and it ends at t with errc::timed_out; at once if t is past. Under an earlier deadline of the parent's it
-/// costs no timer. @throws std::bad_alloc; std::system_error the runtime cannot start. Go: WithDeadline.
-[[nodiscard]] inline std::pair<context, cancel_func> with_deadline(const context& parent, time_point t) {
-  auto ns = std::chrono::duration_cast<std::chrono::nanoseconds>(t.time_since_epoch()).count();
-  return detail::context_access::pair(detail::context_make(detail::context_access::node(parent), ns));
+/// costs no timer. A t on another clock than steady_clock is translated now. @throws std::bad_alloc; std::system_error
+/// the runtime cannot start. Go: WithDeadline.
+template <class C, class D>
+[[nodiscard]] std::pair<context, cancel_func> with_deadline(const context& parent, std::chrono::time_point<C, D> t) {
+  return detail::context_access::pair(
+      detail::context_make(detail::context_access::node(parent), detail::deadline_of(t)));
 }
 /// Go: WithTimeout.
 template <class R, class P>
@@ -217,17 +231,32 @@ template <class Key> [[nodiscard]] context with_value(const context& parent, typ
 [[nodiscard]] inline context without_cancel(const context& parent) {
   return detail::context_access::adopt(detail::context_shield(detail::context_access::node(parent)));
 }
-/// Runs f in a goroutine of its own once ctx has ended; at once if it has. The memory for that goroutine is taken now.
-/// The registration keeps ctx until it ends. @throws std::system_error no memory. Go: context.AfterFunc.
+/// Runs f, with arguments as grt::go, in a goroutine of its own once ctx has ended; at once if it has. The memory for
+/// that goroutine is taken now. The registration keeps ctx until it ends. @throws std::system_error no memory. Go:
+/// context.AfterFunc.
 template <class F>
-stop_func context_after_func(const context& ctx, F&& f, const char* file = __builtin_FILE(),
-                             unsigned line = __builtin_LINE()) {
-  return detail::run_after_end(nullptr, ctx, std::forward<F>(f), file, line);
+requires std::invocable<std::decay_t<F>>
+    stop_func context_after_func(const context& ctx, F&& f,
+                                 detail::call_site at = detail::call_site(__builtin_FILE(), __builtin_LINE())) {
+  return detail::run_after_end<std::decay_t<F>>(nullptr, ctx, at.file, at.line, std::forward<F>(f));
 }
 template <class F>
-stop_func context_after_func(const attr& a, const context& ctx, F&& f, const char* file = __builtin_FILE(),
-                             unsigned line = __builtin_LINE()) {
-  return detail::run_after_end(&a, ctx, std::forward<F>(f), file, line);
+requires std::invocable<std::decay_t<F>>
+    stop_func context_after_func(const attr& a, const context& ctx, F&& f,
+                                 detail::call_site at = detail::call_site(__builtin_FILE(), __builtin_LINE())) {
+  return detail::run_after_end<std::decay_t<F>>(&a, ctx, at.file, at.line, std::forward<F>(f));
+}
+template <class F, class A0, class... A>
+requires std::invocable<std::decay_t<F>, std::decay_t<A0>, std::decay_t<A>...>
+    GRT_DETAIL_NOINLINE stop_func context_after_func(const context& ctx, F&& f, A0&& a0, A&&... args) {
+  return detail::run_after_end<detail::bound_to<F, A0, A...>>(
+      nullptr, ctx, __builtin_return_address(0), 0, std::forward<F>(f), std::forward<A0>(a0), std::forward<A>(args)...);
+}
+template <class F, class A0, class... A>
+requires std::invocable<std::decay_t<F>, std::decay_t<A0>, std::decay_t<A>...>
+    GRT_DETAIL_NOINLINE stop_func context_after_func(const attr& a, const context& ctx, F&& f, A0&& a0, A&&... args) {
+  return detail::run_after_end<detail::bound_to<F, A0, A...>>(
+      &a, ctx, __builtin_return_address(0), 0, std::forward<F>(f), std::forward<A0>(a0), std::forward<A>(args)...);
 }
 
 } // namespace grt

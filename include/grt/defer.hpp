@@ -10,7 +10,7 @@ template <class F> class defer {
 public:
   explicit defer(F f) : f_(std::move(f)) {}
   ~defer() {
-    if (armed_) f_();
+    if (armed_) static_cast<void>(f_());
   }
   defer(const defer&) = delete;
   defer& operator=(const defer&) = delete;

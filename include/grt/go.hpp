@@ -38,15 +38,16 @@ void* spawn_begin(void (*run)(void*), const void* site, unsigned line, const att
 void spawn_commit(void* closure) noexcept;
 void spawn_abort(void* closure) noexcept;
 G* spawn_fire(void* closure) noexcept; // by a timer: counts it as started and returns it to be made runnable
-void* spawn_begin_inside(void (*run)(void*), const void* site,
-                         void* p) noexcept; // by a timer; p stored. null: no memory
+/// By a timer; stores p in the closure. null: no memory.
+void* spawn_begin_inside(void (*run)(void*), const void* site, unsigned line, void* p) noexcept;
 void spawn_abort_inside(void* closure) noexcept;
 
-/// Where a goroutine was started; filled in by a default argument. No program can pass one by accident, as it could a
-/// file name.
+/// Where a goroutine was started; filled in by a default argument. It is a type of its own, which nothing converts to,
+/// so that no argument of a program's is ever taken for it.
 struct call_site {
   const char* file;
   unsigned line;
+  explicit constexpr call_site(const char* f, unsigned l) noexcept : file(f), line(l) {}
 };
 
 template <class T> void run_closure(void* p) {
@@ -54,14 +55,20 @@ template <class T> void run_closure(void* p) {
     T* f;
     ~owner() { f->~T(); }
   } own{static_cast<T*>(p)};
-  (*own.f)(); // an exception here is fatal with the stack intact: nothing on the way catches, so nothing is unwound
+  static_cast<void>(std::move(
+      *own.f)()); // an exception here is fatal with the stack intact: nothing on the way catches, so nothing is unwound
 }
 
+template <class T> struct on_heap { // not T itself, whose class may have its own operator new
+  T f;
+  template <class... A> explicit on_heap(std::in_place_t, A&&... args) : f(std::forward<A>(args)...) {}
+};
+
 template <class T> struct boxed { // closures that do not fit
-  T* p;
+  on_heap<T>* p;
   void operator()() {
-    std::unique_ptr<T> own(p);
-    (*own)();
+    std::unique_ptr<on_heap<T>> own(p);
+    static_cast<void>(std::move(own->f)());
   }
 };
 
@@ -70,36 +77,35 @@ template <class T> struct boxed { // closures that do not fit
 void spawn_store(void* closure, void* p) noexcept;
 void* spawn_load(void* closure) noexcept;
 template <class T> void run_stored(void* closure) {
-  std::unique_ptr<T> p(static_cast<T*>(spawn_load(closure)));
-  (*p)();
+  std::unique_ptr<on_heap<T>> p(static_cast<on_heap<T>*>(detail::spawn_load(closure)));
+  static_cast<void>(std::move(p->f)());
 }
 
 template <class T, class... A>
 GRT_DETAIL_INLINE void spawn(const void* site, unsigned line, const attr* a, A&&... args) {
   if constexpr (GRT_DETAIL_TSAN) {
-    std::unique_ptr<T> keep(new T(std::forward<A>(args)...));
-    void* at = spawn_begin(run_stored<T>, site, line, a);
-    spawn_store(at, keep.release());
-    spawn_commit(at);
+    auto keep = std::make_unique<on_heap<T>>(std::in_place, std::forward<A>(args)...);
+    void* at = detail::spawn_begin(detail::run_stored<T>, site, line, a);
+    detail::spawn_store(at, keep.release());
+    detail::spawn_commit(at);
   } else if constexpr (sizeof(T) > closure_bytes || alignof(T) > 8) {
-    T* p = new (std::nothrow) T(std::forward<A>(args)...);
-    if (!p) throw std::system_error(std::make_error_code(std::errc::not_enough_memory), "grt::go");
-    std::unique_ptr<T> keep(p);
-    detail::spawn<boxed<T>>(site, line, a, boxed<T>{p});
+    std::unique_ptr<on_heap<T>> keep(new (std::nothrow) on_heap<T>(std::in_place, std::forward<A>(args)...));
+    if (!keep) throw std::system_error(std::make_error_code(std::errc::not_enough_memory), "grt::go");
+    detail::spawn<boxed<T>>(site, line, a, boxed<T>{keep.get()});
     keep.release();
   } else {
-    void* at = spawn_begin(run_closure<T>, site, line, a);
+    void* at = detail::spawn_begin(detail::run_closure<T>, site, line, a);
     if constexpr (std::is_nothrow_constructible_v<T, A...>) {
       ::new (at) T(std::forward<A>(args)...);
     } else {
       try {
         ::new (at) T(std::forward<A>(args)...);
       } catch (...) {
-        spawn_abort(at);
+        detail::spawn_abort(at);
         throw;
       }
     }
-    spawn_commit(at);
+    detail::spawn_commit(at);
   }
 }
 
@@ -112,34 +118,36 @@ template <class F, class... A> struct bound {
   }
 };
 
+template <class F, class... A> using bound_to = bound<std::decay_t<F>, std::decay_t<A>...>;
+
 } // namespace detail
 
 /// Starts f() in a goroutine; f is decay-copied. Any thread. Never blocks; some 15 ns with run and end, no system call
 /// once warm. The stack is bound at the first run. @throws std::system_error no memory, nothing started; what copying f
 /// throws. Go: `go f()`.
 template <class F>
-requires std::invocable<std::decay_t<F>> GRT_DETAIL_INLINE void go(F&& f, detail::call_site at = {__builtin_FILE(),
-                                                                                                  __builtin_LINE()}) {
+requires std::invocable<std::decay_t<F>> GRT_DETAIL_INLINE void
+go(F&& f, detail::call_site at = detail::call_site(__builtin_FILE(), __builtin_LINE())) {
   detail::spawn<std::decay_t<F>>(at.file, at.line, nullptr, std::forward<F>(f));
 }
 /// The same with a name, a stack size and so on. @throws std::invalid_argument stack_max out of range.
 template <class F>
 requires std::invocable<std::decay_t<F>>
-void go(const attr& a, F&& f, detail::call_site at = {__builtin_FILE(), __builtin_LINE()}) {
+void go(const attr& a, F&& f, detail::call_site at = detail::call_site(__builtin_FILE(), __builtin_LINE())) {
   detail::spawn<std::decay_t<F>>(at.file, at.line, &a, std::forward<F>(f));
 }
 /// Starts f(args...), all decay-copied as std::thread does: what `go f(x, y)` evaluates at once, is evaluated at once.
 template <class F, class A0, class... A>
 requires std::invocable<std::decay_t<F>, std::decay_t<A0>, std::decay_t<A>...> GRT_DETAIL_NOINLINE void
 go(F&& f, A0&& a0, A&&... args) {
-  using T = detail::bound<std::decay_t<F>, std::decay_t<A0>, std::decay_t<A>...>;
+  using T = detail::bound_to<F, A0, A...>;
   detail::spawn<T>(__builtin_return_address(0), 0, nullptr, std::forward<F>(f), std::forward<A0>(a0),
                    std::forward<A>(args)...);
 }
 template <class F, class A0, class... A>
 requires std::invocable<std::decay_t<F>, std::decay_t<A0>, std::decay_t<A>...> GRT_DETAIL_NOINLINE void
 go(const attr& a, F&& f, A0&& a0, A&&... args) {
-  using T = detail::bound<std::decay_t<F>, std::decay_t<A0>, std::decay_t<A>...>;
+  using T = detail::bound_to<F, A0, A...>;
   detail::spawn<T>(__builtin_return_address(0), 0, &a, std::forward<F>(f), std::forward<A0>(a0),
                    std::forward<A>(args)...);
 }

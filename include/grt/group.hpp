@@ -1,5 +1,6 @@
 // grt/group.hpp - goroutines that belong together: error_group, single_flight. Part of grt/sync.hpp.
 #pragma once
+#include <concepts>
 #include <cstddef>
 #include <cxxabi.h>
 #include <exception>
@@ -7,6 +8,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <stdexcept>
 #include <system_error>
 #include <type_traits>
 #include <unordered_map>
@@ -22,7 +24,7 @@ namespace detail {
 // Goroutines under one context: the first exception is kept and ends the context.
 class group_core {
 public:
-  explicit group_core(const context& parent) : end_(with_cancel(parent)) {}
+  explicit group_core(const context& parent) : end_(grt::with_cancel(parent)) {}
   group_core(const group_core&) = delete;
   group_core& operator=(const group_core&) = delete;
   context ctx() const { return end_.first; }
@@ -34,21 +36,22 @@ public:
   }
   bool idle() noexcept { return running_.wait_for(std::chrono::nanoseconds(0)); }
   /// `gate`, if there is one, is passed already and opened again at the end.
-  template <class F> void start(const attr* a, counting_semaphore<>* gate, F&& f, const char* file, unsigned line) {
+  template <class T, class... A>
+  void start(const attr* a, counting_semaphore<>* gate, const void* site, unsigned line, A&&... args) {
     running_.add(1);
     leave unless_started{this, gate}; // copying f may throw too
-    auto body = [this, gate, f = std::forward<F>(f)]() mutable {
+    auto body = [this, gate, f = T(std::forward<A>(args)...)]() mutable {
       leave end{this, gate};
       try {
-        auto run = std::move(f); // what it holds is gone before done()
-        run();
+        T run(std::move(f)); // what it holds is gone before done()
+        static_cast<void>(std::move(run)());
       } catch (abi::__forced_unwind&) {
         throw;
       } catch (...) {
         fail(std::current_exception());
       }
     };
-    spawn<decltype(body)>(file, line, a, std::move(body));
+    detail::spawn<decltype(body)>(site, line, a, std::move(body));
     unless_started.core = nullptr;
   }
 
@@ -81,27 +84,60 @@ private:
 /// and joins. Any goroutine may call go() while the group is not being waited out. Go: golang.org/x/sync/errgroup.
 class error_group {
 public:
-  error_group() : error_group(background()) {}
+  error_group() : error_group(grt::background()) {}
   /// context() is a child of `parent`. @throws std::bad_alloc.
   explicit error_group(const grt::context& parent) : core_(parent) {}
   ~error_group() {
     core_.cancel();
     core_.join();
   }
-  /// Runs f in a goroutine; waits for a place first if there is a limit. @throws as grt::go.
-  template <class F> void go(F&& f, const char* file = __builtin_FILE(), unsigned line = __builtin_LINE()) {
-    start(nullptr, std::forward<F>(f), file, line);
+  /// Runs f, with arguments as grt::go, in a goroutine; waits for a place first if there is a limit. @throws as
+  /// grt::go.
+  template <class F>
+  requires std::invocable<std::decay_t<F>>
+  void go(F&& f, detail::call_site at = detail::call_site(__builtin_FILE(), __builtin_LINE())) {
+    start<std::decay_t<F>>(nullptr, at.file, at.line, std::forward<F>(f));
   }
   template <class F>
-  void go(const attr& a, F&& f, const char* file = __builtin_FILE(), unsigned line = __builtin_LINE()) {
-    start(&a, std::forward<F>(f), file, line);
+  requires std::invocable<std::decay_t<F>>
+  void go(const attr& a, F&& f, detail::call_site at = detail::call_site(__builtin_FILE(), __builtin_LINE())) {
+    start<std::decay_t<F>>(&a, at.file, at.line, std::forward<F>(f));
+  }
+  template <class F, class A0, class... A>
+  requires std::invocable<std::decay_t<F>, std::decay_t<A0>, std::decay_t<A>...> GRT_DETAIL_NOINLINE void
+  go(F&& f, A0&& a0, A&&... args) {
+    start<detail::bound_to<F, A0, A...>>(nullptr, __builtin_return_address(0), 0, std::forward<F>(f),
+                                         std::forward<A0>(a0), std::forward<A>(args)...);
+  }
+  template <class F, class A0, class... A>
+  requires std::invocable<std::decay_t<F>, std::decay_t<A0>, std::decay_t<A>...> GRT_DETAIL_NOINLINE void
+  go(const attr& a, F&& f, A0&& a0, A&&... args) {
+    start<detail::bound_to<F, A0, A...>>(&a, __builtin_return_address(0), 0, std::forward<F>(f), std::forward<A0>(a0),
+                                         std::forward<A>(args)...);
   }
   /// The same if there is a place now. Go: TryGo.
   template <class F>
-  [[nodiscard]] bool try_go(F&& f, const char* file = __builtin_FILE(), unsigned line = __builtin_LINE()) {
-    if (gate_ && !gate_->try_acquire()) return false;
-    core_.start(nullptr, gate(), std::forward<F>(f), file, line);
-    return true;
+  requires std::invocable<std::decay_t<F>>
+  [[nodiscard]] bool try_go(F&& f, detail::call_site at = detail::call_site(__builtin_FILE(), __builtin_LINE())) {
+    return try_start<std::decay_t<F>>(nullptr, at.file, at.line, std::forward<F>(f));
+  }
+  template <class F>
+  requires std::invocable<std::decay_t<F>>
+  [[nodiscard]] bool try_go(const attr& a, F&& f,
+                            detail::call_site at = detail::call_site(__builtin_FILE(), __builtin_LINE())) {
+    return try_start<std::decay_t<F>>(&a, at.file, at.line, std::forward<F>(f));
+  }
+  template <class F, class A0, class... A>
+  requires std::invocable<std::decay_t<F>, std::decay_t<A0>, std::decay_t<A>...>
+  [[nodiscard]] GRT_DETAIL_NOINLINE bool try_go(F&& f, A0&& a0, A&&... args) {
+    return try_start<detail::bound_to<F, A0, A...>>(nullptr, __builtin_return_address(0), 0, std::forward<F>(f),
+                                                    std::forward<A0>(a0), std::forward<A>(args)...);
+  }
+  template <class F, class A0, class... A>
+  requires std::invocable<std::decay_t<F>, std::decay_t<A0>, std::decay_t<A>...>
+  [[nodiscard]] GRT_DETAIL_NOINLINE bool try_go(const attr& a, F&& f, A0&& a0, A&&... args) {
+    return try_start<detail::bound_to<F, A0, A...>>(&a, __builtin_return_address(0), 0, std::forward<F>(f),
+                                                    std::forward<A0>(a0), std::forward<A>(args)...);
   }
   /// Parks until all have ended, ends context(), and rethrows the first exception, each time.
   void wait() {
@@ -120,9 +156,14 @@ public:
 
 private:
   counting_semaphore<>* gate() noexcept { return gate_ ? &*gate_ : nullptr; }
-  template <class F> void start(const attr* a, F&& f, const char* file, unsigned line) {
+  template <class T, class... A> void start(const attr* a, const void* site, unsigned line, A&&... args) {
     if (gate_) gate_->acquire();
-    core_.start(a, gate(), std::forward<F>(f), file, line);
+    core_.start<T>(a, gate(), site, line, std::forward<A>(args)...);
+  }
+  template <class T, class... A> bool try_start(const attr* a, const void* site, unsigned line, A&&... args) {
+    if (gate_ && !gate_->try_acquire()) return false;
+    core_.start<T>(a, gate(), site, line, std::forward<A>(args)...);
+    return true;
   }
   std::optional<counting_semaphore<>> gate_;
   detail::group_core core_;
@@ -138,23 +179,16 @@ public:
     bool first;
     {
       std::lock_guard hold(lock_);
-      auto [at, fresh] = calls_.try_emplace(key);
-      if (fresh) {
-        try {
-          at->second = std::make_shared<call>();
-        } catch (...) {
-          calls_.erase(at);
-          throw;
-        }
-      }
-      c = at->second;
-      first = fresh;
+      auto at = calls_.find(key); // try_emplace of libstdc++ 12 takes the address of its argument by &
+      first = at == calls_.end();
+      c = first ? std::make_shared<call>() : at->second;
+      if (first) calls_.emplace(key, c);
     }
     if (first) {
       landing end{*this, key, *c};
       try {
         if constexpr (std::is_void_v<V>) {
-          std::forward<F>(f)();
+          static_cast<void>(std::forward<F>(f)());
           c->value.emplace();
         } else {
           c->value.emplace(std::forward<F>(f)());

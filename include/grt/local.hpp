@@ -54,7 +54,8 @@ public:
   /// access, and the next one tries again.
   template <class F>
   requires(std::is_invocable_r_v<T, F&> && !std::same_as<std::remove_cvref_t<F>, local>) explicit local(F make)
-      : make_(std::move(make)), key_(detail::local_open()) {}
+      : make_([f = std::move(make)]() mutable -> T { return f(); }), // F's class may have its own operator new
+        key_(detail::local_open()) {}
   ~local() { detail::local_close(key_); }
   local(const local&) = delete;
   local& operator=(const local&) = delete;

@@ -14,14 +14,13 @@
 
 namespace grt {
 
-/// How the runtime starts. The environment wins: GRT_PROCS=4, GRT_STACK_MAX=1M, GRT_HIBERNATE_AFTER=5s,
-/// GRT_GUARD=mprotect. GRT_DEBUG=migrate,stall=100ms is for tests: `migrate` sends every goroutine to another thread at
-/// every switch, where there are two processors or more; `stall` has a processor reported that has not switched for so
-/// long. A bad value ends the program with one line and status 2. Ignored under AT_SECURE.
+/// How the runtime starts. The environment wins: GRT_PROCS=4, GRT_STACK_MAX=1M, GRT_GUARD=mprotect.
+/// GRT_DEBUG=migrate,stall=100ms is for tests: `migrate` sends every goroutine to another thread at every switch, where
+/// there are two processors or more; `stall` has a processor reported that has not switched for so long. A bad value
+/// ends the program with one line and status 2. Ignored under AT_SECURE.
 struct options {
-  unsigned procs = 0;                           ///< 0: min(affinity, cgroup CPU quota), at least 1
-  std::size_t stack_max = 256 << 10;            ///< bytes reserved per goroutine, 64 KB to 8 MB; committed page by page
-  std::chrono::milliseconds hibernate_after{0}; ///< 0: off. Checked, and without effect so far
+  unsigned procs = 0;                ///< 0: min(affinity, cgroup CPU quota), at least 1
+  std::size_t stack_max = 256 << 10; ///< bytes reserved per goroutine, 64 KB to 8 MB; committed page by page
 };
 
 namespace detail {
@@ -30,8 +29,8 @@ extern std::atomic<unsigned long long> foreign_spawned;
 
 void may_wait(); // takes what a thread of the program's needs to wait. Throws while nothing has been started
 template <class R, class F> R run(const attr* a, F&& f, const options& o, call_site at) {
-  start(o);
-  may_wait();
+  detail::start(o);
+  detail::may_wait();
   wait_group done;
   result<R> out;
   auto body = [&] { out.fill([&]() -> R { return std::forward<F>(f)(); }, [&] { done.done(); }); };
@@ -47,14 +46,14 @@ template <class R, class F> R run(const attr* a, F&& f, const options& o, call_s
 /// @throws std::system_error no memory or no thread; std::invalid_argument an option out of range; std::logic_error
 /// grt::exit() ended an f that was to return something.
 template <class F>
-auto run(F&& f, const options& o = {}, detail::call_site at = {__builtin_FILE(), __builtin_LINE()})
+auto run(F&& f, const options& o = {}, detail::call_site at = detail::call_site(__builtin_FILE(), __builtin_LINE()))
     -> std::invoke_result_t<F> {
   return detail::run<std::invoke_result_t<F>>(nullptr, std::forward<F>(f), o, at);
 }
 /// The same with a name, a stack size and so on.
 template <class F>
-auto run(const attr& a, F&& f, const options& o = {}, detail::call_site at = {__builtin_FILE(), __builtin_LINE()})
-    -> std::invoke_result_t<F> {
+auto run(const attr& a, F&& f, const options& o = {},
+         detail::call_site at = detail::call_site(__builtin_FILE(), __builtin_LINE())) -> std::invoke_result_t<F> {
   return detail::run<std::invoke_result_t<F>>(&a, std::forward<F>(f), o, at);
 }
 
@@ -62,12 +61,12 @@ namespace detail {
 bool blocking_begin() noexcept; // true: blocking_end is due
 void blocking_end() noexcept;
 struct blocking_section {
-  bool begun = blocking_begin();
+  bool begun = detail::blocking_begin();
   blocking_section() noexcept = default;
   blocking_section(const blocking_section&) = delete;
   blocking_section& operator=(const blocking_section&) = delete;
   ~blocking_section() {
-    if (begun) blocking_end();
+    if (begun) detail::blocking_end();
   }
 };
 } // namespace detail

@@ -36,34 +36,37 @@ template <class F, class V> void give(F& f, V&& v) {
 template <class T, class F> struct recv_case : case_base {
   raw<T> in;
   F f;
-  recv_case(chan_core* c, F f) : case_base(c, false), f(std::move(f)) { k.elem = &in.value; }
+  recv_case(chan_core* c, F f) : case_base(c, false), f(std::move(f)) { k.elem = std::addressof(in.value); }
   void fire(bool ok) { // leaves `in` empty: in a select_set it fires again
     std::optional<T> v;
     if (ok) {
       v.emplace(std::move(in.value));
       in.value.~T();
     }
-    give(f, std::move(v));
+    detail::give(f, std::move(v));
   }
 };
 template <class F> struct recv_case<void, F> : case_base {
   F f;
   recv_case(chan_core* c, F f) : case_base(c, false), f(std::move(f)) {}
-  void fire(bool ok) { give(f, ok); }
+  void fire(bool ok) { detail::give(f, ok); }
 };
 template <class T> struct store_to {
   std::optional<T>* out;
-  void operator()(std::optional<T> v) { *out = std::move(v); }
+  void operator()(std::optional<T> v) {
+    if (v) out->emplace(std::move(*v)); // T need not be assignable
+    else out->reset();
+  }
 };
 template <class T, class V, class F> struct send_case : case_base {
   V value; // T: a copy; T&&: moved from only if it fires
   F f;
   template <class U>
   send_case(chan_core* c, U&& v, F f) : case_base(c, true), value(std::forward<U>(v)), f(std::move(f)) {
-    k.elem = const_cast<std::remove_const_t<T>*>(&value);
+    k.elem = const_cast<std::remove_const_t<T>*>(std::addressof(value));
   }
   void fire(bool ok) {
-    if (!ok) throw_closed("grt: send on closed channel");
+    if (!ok) detail::throw_closed("grt: send on closed channel");
     if constexpr (!std::is_same_v<F, no_handler>) f();
   }
 };
@@ -71,7 +74,7 @@ template <class F> struct send_case<void, void, F> : case_base {
   F f;
   send_case(chan_core* c, F f) : case_base(c, true), f(std::move(f)) {}
   void fire(bool ok) {
-    if (!ok) throw_closed("grt: send on closed channel");
+    if (!ok) detail::throw_closed("grt: send on closed channel");
     if constexpr (!std::is_same_v<F, no_handler>) f();
   }
 };
@@ -129,7 +132,7 @@ requires(!std::is_same_v<std::decay_t<F>, std::optional<T>>) detail::recv_case<T
 }
 template <class T, class B>
 detail::recv_case<T, detail::store_to<T>> on_recv(const detail::recv_side<T, B>& c, std::optional<T>& out) {
-  return {detail::access::core(c), detail::store_to<T>{&out}};
+  return {detail::access::core(c), detail::store_to<T>{std::addressof(out)}};
 }
 template <class T, class B, class V, class F = detail::no_handler>
 requires(!std::is_void_v<T> && std::is_convertible_v<V, T>) auto on_send(const detail::send_side<T, B>& c, V&& v,
@@ -205,7 +208,8 @@ struct set_entry {
   virtual void fire(bool ok) = 0;
   void keep(select_case& of) noexcept {
     k = &of;
-    chan_ref(chan = of.c);
+    chan = of.c;
+    detail::chan_ref(chan);
   }
   set_entry(const set_entry&) = delete;
   set_entry& operator=(const set_entry&) = delete;

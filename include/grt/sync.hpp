@@ -8,9 +8,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <utility>
 
+#include <grt/detail/duration.hpp>
 #include <grt/detail/ending.hpp>
 #include <grt/detail/spin.hpp>
 #include <grt/detail/waiter.hpp>
@@ -64,7 +66,11 @@ public:
     return try_lock() || lock_slow<true>(detail::ns_of(d), nullptr);
   }
   template <class C, class D> bool try_lock_until(std::chrono::time_point<C, D> t) {
-    return try_lock_for(t - C::now());
+    if (try_lock()) return true;
+    do
+      if (lock_slow<true>(detail::ns_until(t), nullptr)) return true;
+    while (detail::still_ahead(t));
+    return false;
   }
   /// Unlocking an unlocked mutex is fatal, with a report.
   void unlock() noexcept {
@@ -114,13 +120,28 @@ public:
   void wait(const context& ctx);
   /// Parks until the count is zero, at most d. false: it is not.
   template <class R, class P> bool wait_for(std::chrono::duration<R, P> d) { return wait_ns(detail::ns_of(d)); }
-  /// add(1), and done() when f is left. @throws as grt::go; the count is then as before.
-  template <class F> void go(F&& f, const char* file = __builtin_FILE(), unsigned line = __builtin_LINE()) {
-    start(nullptr, std::forward<F>(f), file, line);
+  /// add(1), and done() when f is left. Arguments as grt::go. @throws as grt::go; the count is then as before.
+  template <class F>
+  requires std::invocable<std::decay_t<F>>
+  void go(F&& f, detail::call_site at = detail::call_site(__builtin_FILE(), __builtin_LINE())) {
+    start<std::decay_t<F>>(nullptr, at.file, at.line, std::forward<F>(f));
   }
   template <class F>
-  void go(const attr& a, F&& f, const char* file = __builtin_FILE(), unsigned line = __builtin_LINE()) {
-    start(&a, std::forward<F>(f), file, line);
+  requires std::invocable<std::decay_t<F>>
+  void go(const attr& a, F&& f, detail::call_site at = detail::call_site(__builtin_FILE(), __builtin_LINE())) {
+    start<std::decay_t<F>>(&a, at.file, at.line, std::forward<F>(f));
+  }
+  template <class F, class A0, class... A>
+  requires std::invocable<std::decay_t<F>, std::decay_t<A0>, std::decay_t<A>...> GRT_DETAIL_NOINLINE void
+  go(F&& f, A0&& a0, A&&... args) {
+    start<detail::bound_to<F, A0, A...>>(nullptr, __builtin_return_address(0), 0, std::forward<F>(f),
+                                         std::forward<A0>(a0), std::forward<A>(args)...);
+  }
+  template <class F, class A0, class... A>
+  requires std::invocable<std::decay_t<F>, std::decay_t<A0>, std::decay_t<A>...> GRT_DETAIL_NOINLINE void
+  go(const attr& a, F&& f, A0&& a0, A&&... args) {
+    start<detail::bound_to<F, A0, A...>>(&a, __builtin_return_address(0), 0, std::forward<F>(f), std::forward<A0>(a0),
+                                         std::forward<A>(args)...);
   }
 
 private:
@@ -130,15 +151,15 @@ private:
       if (w) w->done();
     }
   };
-  template <class F> void start(const attr* a, F&& f, const char* file, unsigned line) {
+  template <class T, class... A> void start(const attr* a, const void* site, unsigned line, A&&... args) {
     add(1);
     leave unless_started{this}; // copying f may throw too
-    auto body = [this, f = std::forward<F>(f)]() mutable {
-      leave end{this};         // also when the goroutine is left by grt::exit
-      auto run = std::move(f); // what it holds is gone before done()
-      run();
+    auto body = [this, f = T(std::forward<A>(args)...)]() mutable {
+      leave end{this};     // also when the goroutine is left by grt::exit
+      T run(std::move(f)); // what it holds is gone before done()
+      static_cast<void>(std::move(run)());
     };
-    detail::spawn<decltype(body)>(file, line, a, std::move(body));
+    detail::spawn<decltype(body)>(site, line, a, std::move(body));
     unless_started.w = nullptr;
   }
   bool wait_ns(std::int64_t timeout_ns, detail::ending* ctx = nullptr);
@@ -170,9 +191,7 @@ public:
   template <class R, class P> bool try_lock_for(std::chrono::duration<R, P> d) {
     return lock_ns(true, detail::ns_of(d));
   }
-  template <class C, class D> bool try_lock_until(std::chrono::time_point<C, D> t) {
-    return try_lock_for(t - C::now());
-  }
+  template <class C, class D> bool try_lock_until(std::chrono::time_point<C, D> t) { return lock_until(true, t); }
   /// Unlocking what is not locked so is fatal, with a report.
   void unlock() noexcept;
   void lock_shared() { lock_ns(false, -1); }
@@ -182,11 +201,17 @@ public:
     return lock_ns(false, detail::ns_of(d));
   }
   template <class C, class D> bool try_lock_shared_until(std::chrono::time_point<C, D> t) {
-    return try_lock_shared_for(t - C::now());
+    return lock_until(false, t);
   }
   void unlock_shared() noexcept;
 
 private:
+  template <class C, class D> bool lock_until(bool exclusive, const std::chrono::time_point<C, D>& t) {
+    do
+      if (lock_ns(exclusive, detail::ns_until(t))) return true;
+    while (detail::still_ahead(t));
+    return false;
+  }
   bool lock_ns(bool exclusive, std::int64_t timeout_ns, detail::ending* ctx = nullptr); // negative: none
   bool admit(bool exclusive) noexcept;                                                  // lock_ held
   void admit_waiters(wake_list& wakes) noexcept;                                        // lock_ held
@@ -235,7 +260,7 @@ public:
   /// @throws std::system_error the context has ended; the lock is held again then.
   template <class Lock> void wait(Lock& lock, const context& ctx) {
     relock<Lock> r{lock};
-    core_.wait(ctx, relock<Lock>::unlock, &r);
+    core_.wait(ctx, relock<Lock>::unlock, std::addressof(r));
   }
   template <class Lock, class Pred> void wait(Lock& lock, const context& ctx, Pred done) {
     for (detail::check_ending(ctx); !done();) wait(lock, ctx);
@@ -245,10 +270,12 @@ public:
   }
   template <class Lock, class R, class P, class Pred>
   bool wait_for(Lock& lock, std::chrono::duration<R, P> d, Pred done) {
-    return wait_until(lock, std::chrono::steady_clock::now() + d, std::move(done));
+    return wait_until(lock, detail::steady_in(detail::ns_of(d)), std::move(done));
   }
+  /// On a clock other than steady_clock, which may have been set meanwhile: timeout only if t has come by that clock.
   template <class Lock, class C, class D> std::cv_status wait_until(Lock& lock, std::chrono::time_point<C, D> t) {
-    return wait_for(lock, t - C::now());
+    bool notified = wait_ns(lock, detail::ns_until(t));
+    return notified || detail::still_ahead(t) ? std::cv_status::no_timeout : std::cv_status::timeout;
   }
   template <class Lock, class C, class D, class Pred>
   bool wait_until(Lock& lock, std::chrono::time_point<C, D> t, Pred done) {
@@ -272,7 +299,7 @@ private:
   };
   template <class Lock> bool wait_ns(Lock& lock, std::int64_t ns) {
     relock<Lock> r{lock};
-    return core_.wait(ns, nullptr, relock<Lock>::unlock, &r);
+    return core_.wait(ns, nullptr, relock<Lock>::unlock, std::addressof(r));
   }
   detail::condition_core core_;
 };
@@ -315,7 +342,10 @@ public:
     return core_.acquire(checked(n), detail::ns_of(d));
   }
   template <class C, class D> bool try_acquire_until(std::chrono::time_point<C, D> t, std::ptrdiff_t n = 1) {
-    return try_acquire_for(t - C::now(), n);
+    do
+      if (core_.acquire(checked(n), detail::ns_until(t))) return true;
+    while (detail::still_ahead(t));
+    return false;
   }
   /// @throws std::invalid_argument n < 0; std::logic_error more than max() would be free; nothing has changed then.
   void release(std::ptrdiff_t n = 1) { core_.release(checked(n), Most); }
@@ -361,7 +391,7 @@ namespace detail {
 class barrier_core {
 public:
   explicit barrier_core(std::ptrdiff_t n) : expected_(n), left_(n) {
-    if (n < 0) throw_bad_count();
+    if (n < 0) detail::throw_bad_count();
   }
   /// true: the caller came last; it runs the completion and then calls release().
   bool arrive(std::ptrdiff_t n, bool drop, std::uint64_t& phase);
@@ -434,7 +464,7 @@ template <class F, class... A> void call_once(once_flag& flag, F&& f, A&&... arg
   if (GRT_DETAIL_LIKELY(flag.done_.load(std::memory_order_acquire))) return; // [ONCE-1]
   std::lock_guard hold(flag.running_);
   if (flag.done_.load(std::memory_order_relaxed)) return;
-  std::invoke(std::forward<F>(f), std::forward<A>(args)...);
+  static_cast<void>(std::invoke(std::forward<F>(f), std::forward<A>(args)...));
   flag.done_.store(true, std::memory_order_release); // [ONCE-1] sees what f did
 }
 

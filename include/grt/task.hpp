@@ -120,13 +120,13 @@ task<R> spawn_task(const void* site, unsigned line, const attr* a, A&&... args) 
 /// grt::go.
 template <class F>
 requires std::invocable<std::decay_t<F>> task<std::invoke_result_t<std::decay_t<F>>>
-spawn(F&& f, detail::call_site at = {__builtin_FILE(), __builtin_LINE()}) {
+spawn(F&& f, detail::call_site at = detail::call_site(__builtin_FILE(), __builtin_LINE())) {
   using T = std::decay_t<F>;
   return detail::spawn_task<std::invoke_result_t<T>, detail::bound<T>>(at.file, at.line, nullptr, std::forward<F>(f));
 }
 template <class F>
 requires std::invocable<std::decay_t<F>> task<std::invoke_result_t<std::decay_t<F>>>
-spawn(const attr& a, F&& f, detail::call_site at = {__builtin_FILE(), __builtin_LINE()}) {
+spawn(const attr& a, F&& f, detail::call_site at = detail::call_site(__builtin_FILE(), __builtin_LINE())) {
   using T = std::decay_t<F>;
   return detail::spawn_task<std::invoke_result_t<T>, detail::bound<T>>(at.file, at.line, &a, std::forward<F>(f));
 }
@@ -136,7 +136,7 @@ requires std::invocable<std::decay_t<F>, std::decay_t<A0>, std::decay_t<A>...>
     GRT_DETAIL_NOINLINE task<std::invoke_result_t<std::decay_t<F>, std::decay_t<A0>, std::decay_t<A>...>>
     spawn(F&& f, A0&& a0, A&&... args) {
   using R = std::invoke_result_t<std::decay_t<F>, std::decay_t<A0>, std::decay_t<A>...>;
-  return detail::spawn_task<R, detail::bound<std::decay_t<F>, std::decay_t<A0>, std::decay_t<A>...>>(
+  return detail::spawn_task<R, detail::bound_to<F, A0, A...>>(
       __builtin_return_address(0), 0, nullptr, std::forward<F>(f), std::forward<A0>(a0), std::forward<A>(args)...);
 }
 template <class F, class A0, class... A>
@@ -144,8 +144,8 @@ requires std::invocable<std::decay_t<F>, std::decay_t<A0>, std::decay_t<A>...>
     GRT_DETAIL_NOINLINE task<std::invoke_result_t<std::decay_t<F>, std::decay_t<A0>, std::decay_t<A>...>>
     spawn(const attr& a, F&& f, A0&& a0, A&&... args) {
   using R = std::invoke_result_t<std::decay_t<F>, std::decay_t<A0>, std::decay_t<A>...>;
-  return detail::spawn_task<R, detail::bound<std::decay_t<F>, std::decay_t<A0>, std::decay_t<A>...>>(
-      __builtin_return_address(0), 0, &a, std::forward<F>(f), std::forward<A0>(a0), std::forward<A>(args)...);
+  return detail::spawn_task<R, detail::bound_to<F, A0, A...>>(__builtin_return_address(0), 0, &a, std::forward<F>(f),
+                                                              std::forward<A0>(a0), std::forward<A>(args)...);
 }
 
 } // namespace grt

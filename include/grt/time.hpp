@@ -25,8 +25,9 @@ struct timer_core; // counted: each handle holds one, being armed another
 /// memory or no thread.
 timer_core* timer_make(chan_core* c);
 /// Storage for a callable of `bytes`, 16-byte aligned, to be constructed before the first timer_set. run and destroy
-/// are given the storage. `a`: what its goroutines are started with, or null; copied.
-timer_core* timer_make(std::size_t bytes, void (*run)(void*), void (*destroy)(void*), void*& storage, const attr* a);
+/// are given the storage. `a`: what its goroutines are started with, or null; copied. `at`: where they were created.
+timer_core* timer_make(std::size_t bytes, void (*run)(void*), void (*destroy)(void*), void*& storage, const attr* a,
+                       call_site at);
 void timer_forget_function(timer_core* t) noexcept;                  // its construction threw
 bool timer_set(timer_core* t, std::int64_t ns, std::int64_t period); // stops, then arms. true: it was pending
 void timer_start(timer_core* t, std::int64_t ns,
@@ -39,7 +40,7 @@ void timer_unref(timer_core* t) noexcept;
 class timer_handle {
 public:
   timer_handle(const timer_handle& o) noexcept : t_(o.t_) {
-    if (t_) timer_ref(t_);
+    if (t_) detail::timer_ref(t_);
   }
   timer_handle(timer_handle&& o) noexcept : t_(std::exchange(o.t_, nullptr)) {}
   timer_handle& operator=(timer_handle o) noexcept {
@@ -47,25 +48,38 @@ public:
     return *this;
   }
   ~timer_handle() {
-    if (t_) timer_unref(t_);
+    if (t_) detail::timer_unref(t_);
   }
 
 protected:
   explicit timer_handle(timer_core* t) noexcept : t_(t) {}
   timer_core* t_;
 };
+struct timer_access;
 [[noreturn]] void throw_bad_period();
 [[noreturn]] void throw_empty_timer();
 } // namespace detail
 
+// Durations and time points, here and in all of the library, may have any representation, period and clock; nothing
+// overflows. A duration that is zero, negative or NaN does not wait. One of more than 292 years, or infinite, is 292
+// years. Deadlines are on std::chrono::steady_clock at heart; the time left until one on another clock is taken when
+// the call begins, and again when that time is up.
+
 /// Parks for at least d. No allocation; a thread grt did not make sleeps in the kernel. Go: time.Sleep.
 template <class R, class P> void sleep_for(std::chrono::duration<R, P> d) { detail::sleep_ns(detail::ns_of(d)); }
-inline void sleep_until(time_point t) { sleep_for(t - std::chrono::steady_clock::now()); }
+/// Parks until t, on whatever clock. Where that is not steady_clock, it is read again after each sleep, as std does.
+template <class C, class D> void sleep_until(std::chrono::time_point<C, D> t) {
+  do detail::sleep_ns(detail::ns_until(t));
+  while (detail::still_ahead(t));
+}
 /// @throws std::system_error the context has ended first, or before.
 template <class R, class P> void sleep_for(std::chrono::duration<R, P> d, const context& ctx) {
   detail::sleep_within(detail::ns_of(d), ctx);
 }
-inline void sleep_until(time_point t, const context& ctx) { sleep_for(t - std::chrono::steady_clock::now(), ctx); }
+template <class C, class D> void sleep_until(std::chrono::time_point<C, D> t, const context& ctx) {
+  do detail::sleep_within(detail::ns_until(t), ctx);
+  while (detail::still_ahead(t));
+}
 
 /// Fires once: sends the time on c(), or starts a function's goroutine (after_func). A shared handle; dropping the last
 /// one does not stop it. Any thread; nothing blocks. After stop() or reset() no value of before is ever received, as
@@ -93,36 +107,42 @@ public:
 
 private:
   explicit timer(detail::timer_core* t) noexcept : timer_handle(t) {}
-  template <class F> static timer run_after(const attr* a, std::int64_t ns, F&& f);
-  template <class R, class P, class F> friend timer after_func(std::chrono::duration<R, P> d, F&& f);
-  template <class R, class P, class F> friend timer after_func(const attr& a, std::chrono::duration<R, P> d, F&& f);
+  friend struct detail::timer_access;
 };
 
-template <class F> timer timer::run_after(const attr* a, std::int64_t ns, F&& f) {
-  using T = std::decay_t<F>;
-  static_assert(alignof(T) <= 16, "grt::after_func: capture over-aligned data by pointer");
-  void* storage;
-  timer t(detail::timer_make(
-      sizeof(T), [](void* p) { std::invoke(*static_cast<T*>(p)); }, [](void* p) { static_cast<T*>(p)->~T(); }, storage,
-      a));
-  try {
-    ::new (storage) T(std::forward<F>(f));
-  } catch (...) {
-    detail::timer_forget_function(t.t_);
-    throw;
+namespace detail {
+struct timer_access {
+  template <class F> static timer run_after(const attr* a, std::int64_t ns, F&& f, call_site at) {
+    using T = std::decay_t<F>;
+    static_assert(alignof(T) <= 16, "grt::after_func: capture over-aligned data by pointer");
+    void* storage;
+    timer t(detail::timer_make(
+        sizeof(T), [](void* p) { static_cast<void>(std::invoke(*static_cast<T*>(p))); },
+        [](void* p) { static_cast<T*>(p)->~T(); }, storage, a, at));
+    try {
+      ::new (storage) T(std::forward<F>(f));
+    } catch (...) {
+      detail::timer_forget_function(t.t_);
+      throw;
+    }
+    detail::timer_start(t.t_, ns, 0);
+    return t;
   }
-  detail::timer_start(t.t_, ns, 0);
-  return t;
-}
+};
+} // namespace detail
 
 /// Runs f in a goroutine of its own once d has passed; it is counted once it starts. Its memory is taken as the timer
 /// fires (where there is none, it fires a millisecond later), with an attr at once. f may run several times at once if
 /// it is reset while it runs. @throws std::system_error no memory. Go: time.AfterFunc.
-template <class R, class P, class F> timer after_func(std::chrono::duration<R, P> d, F&& f) {
-  return timer::run_after(nullptr, detail::ns_of(d), std::forward<F>(f));
+template <class R, class P, class F>
+timer after_func(std::chrono::duration<R, P> d, F&& f,
+                 detail::call_site at = detail::call_site(__builtin_FILE(), __builtin_LINE())) {
+  return detail::timer_access::run_after(nullptr, detail::ns_of(d), std::forward<F>(f), at);
 }
-template <class R, class P, class F> timer after_func(const attr& a, std::chrono::duration<R, P> d, F&& f) {
-  return timer::run_after(&a, detail::ns_of(d), std::forward<F>(f));
+template <class R, class P, class F>
+timer after_func(const attr& a, std::chrono::duration<R, P> d, F&& f,
+                 detail::call_site at = detail::call_site(__builtin_FILE(), __builtin_LINE())) {
+  return detail::timer_access::run_after(&a, detail::ns_of(d), std::forward<F>(f), at);
 }
 
 /// Receives the time once d has passed. It cannot be stopped and lives until it is due: in a loop use on_timeout(d),
@@ -133,9 +153,9 @@ template <class R, class P> recv_chan<time_point> after(std::chrono::duration<R,
 /// Any thread. Go: time.Ticker.
 class ticker : detail::timer_handle {
 public:
-  /// @throws std::invalid_argument d <= 0; std::system_error no memory.
+  /// @throws std::invalid_argument d is not positive; std::system_error no memory.
   template <class R, class P> explicit ticker(std::chrono::duration<R, P> d) : timer_handle(nullptr) {
-    if (d <= d.zero()) detail::throw_bad_period();
+    if (!detail::ns_of(d)) detail::throw_bad_period();
     t_ = detail::timer_make(detail::access::core(chan<time_point>(1)));
     detail::timer_set(t_, detail::ns_of(d), detail::ns_of(d));
   }
@@ -151,9 +171,9 @@ public:
   void stop() const noexcept {
     if (t_) detail::timer_stop(t_);
   }
-  /// The next tick comes d from now. @throws std::invalid_argument d <= 0.
+  /// The next tick comes d from now. @throws std::invalid_argument d is not positive.
   template <class R, class P> void reset(std::chrono::duration<R, P> d) const {
-    if (d <= d.zero()) detail::throw_bad_period();
+    if (!detail::ns_of(d)) detail::throw_bad_period();
     if (!t_) detail::throw_empty_timer();
     detail::timer_set(t_, detail::ns_of(d), detail::ns_of(d));
   }

@@ -192,6 +192,48 @@ TEST_F(Snapshot, BeforeAnythingAndAfterItIsEmpty) {
   EXPECT_TRUE(soon([] { return snapshot().empty(); }));
 }
 
+// Whatever starts a goroutine: the place of the call, never one inside the library.
+TEST_F(Sites, OfGroupsTimersAndContexts_AreTheCallers) {
+  chan<void> c;
+  auto waits = [c] { c.recv(); };
+  const attr named{.name = "named"};
+  auto [ctx, cancel] = with_cancel(background());
+  auto here = [&](unsigned line) {
+    std::vector<goroutine_info> all;
+    EXPECT_TRUE(soon([&] { return (all = snapshot()).size() == 1 && all[0].st == state::waiting; }));
+    std::string want = "snapshot_test.cpp:" + std::to_string(line);
+    for (auto& i : all) EXPECT_NE(i.created_at.find(want), std::string::npos) << i.created_at << ", not " << want;
+    c.send();
+    EXPECT_TRUE(soon([&] { return snapshot().empty(); }));
+  };
+  ASSERT_TRUE(soon([&] { return snapshot().empty(); }));
+  wait_group w;
+  error_group g;
+  w.go(waits), here(__LINE__);
+  w.go(named, waits), here(__LINE__);
+  g.go(waits), here(__LINE__);
+  g.go(named, waits), here(__LINE__);
+  EXPECT_TRUE(g.try_go(waits)), here(__LINE__);
+  {
+    grt::scope s;
+    s.go(waits), here(__LINE__);
+    s.go(named, waits), here(__LINE__);
+  }
+  timer t = after_func(1us, waits);
+  here(__LINE__ - 1);
+  t.reset(1us);
+  here(__LINE__ - 3);
+  timer u = after_func(named, 1us, waits);
+  here(__LINE__ - 1);
+  u.reset(1us);
+  here(__LINE__ - 3);
+  stop_func later = context_after_func(ctx, waits);
+  cancel();
+  here(__LINE__ - 2);
+  stop_func again = context_after_func(named, ctx, waits);
+  here(__LINE__ - 1);
+}
+
 void receives(chan<int> c, int) { c.recv(); }
 TEST_F(Sites, OfGoWithArguments_IsTheCallersSymbol) {
   chan<int> c;

@@ -5,7 +5,9 @@
 #include <array>
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/support/waiting.hpp"
@@ -17,6 +19,77 @@ using Groups = GrtTest;
 using ErrorGroup = GrtTest;
 using Scope = GrtTest;
 using SingleFlight = GrtTest;
+
+// Callable with one argument and with none, and also with what a place in a source file is made of.
+struct takes_any {
+  std::string* got;
+  void operator()(const std::string& s = "dropped") const { *got += s; }
+  void operator()(const char* s, unsigned n) const { *got += s + std::to_string(n); }
+};
+TEST_F(Groups, ArgumentsAreCopiedAtOnceAndPassedOn) {
+  std::string got;
+  takes_any f{&got};
+  const attr named{.name = "named"};
+  auto taken = [&] { return std::exchange(got, {}); };
+  auto try_all = [&](auto go, auto join) {
+    go(f, "right");
+    join();
+    EXPECT_EQ(taken(), "right");
+    go(f, "right", 7u);
+    join();
+    EXPECT_EQ(taken(), "right7");
+    go(named, f, "right");
+    join();
+    EXPECT_EQ(taken(), "right");
+    go(named, f);
+    join();
+    EXPECT_EQ(taken(), "dropped");
+    go(f, std::string("temporary"));
+    join();
+    EXPECT_EQ(taken(), "temporary");
+    go([&](std::unique_ptr<int> p) { got = std::to_string(*p); }, std::make_unique<int>(5));
+    join();
+    EXPECT_EQ(taken(), "5");
+  };
+  wait_group w;
+  try_all([&](auto&&... a) { w.go(std::forward<decltype(a)>(a)...); }, [&] { w.wait(); });
+  {
+    error_group g;
+    try_all([&](auto&&... a) { g.go(std::forward<decltype(a)>(a)...); }, [&] { g.wait(); });
+  }
+  {
+    error_group g;
+    try_all([&](auto&&... a) { EXPECT_TRUE(g.try_go(std::forward<decltype(a)>(a)...)); }, [&] { g.wait(); });
+  }
+  std::optional<scope> s;
+  try_all(
+      [&](auto&&... a) {
+        s.emplace();
+        s->go(std::forward<decltype(a)>(a)...);
+      },
+      [&] { s.reset(); });
+  auto [ctx, cancel] = with_cancel(background());
+  cancel();
+  chan<void> over;
+  stop_func one = context_after_func(
+      ctx,
+      [&](const std::string& x) {
+        got = x;
+        over.send();
+      },
+      "right");
+  over.recv();
+  EXPECT_EQ(taken(), "right");
+  stop_func two = context_after_func(
+      named, ctx,
+      [&](const std::string& x, int n) {
+        got = x + std::to_string(n);
+        over.send();
+      },
+      "right", 7);
+  over.recv();
+  EXPECT_EQ(taken(), "right7");
+}
 
 TEST_F(Groups, WhatAFunctionHoldsIsGoneBeforeItCounts_AndItMayHaveAName) {
   for (int i = 0; i < scaled(2000); i++) {
