@@ -30,7 +30,7 @@ spin_lock lock;     // of halts and lifts
 unsigned waits = 0; // under lock: waits that keep goroutines running
 M* exiter;          // under lock: the M whose goroutine has called exit(), while it has its P
 
-// Written before `exiting` and `halted`, under lock.
+// Under lock.
 int exit_tid;
 std::uint64_t exit_since_ns;
 
@@ -140,11 +140,18 @@ bool rejoin(M* m) noexcept {
 
 void watch_exit() noexcept {
   static bool warned;
+  int tid;
+  std::uint64_t begun_ns;
+  {
+    spin_guard hold(lock);
+    tid = exit_tid;
+    begun_ns = exit_since_ns;
+  }
   while (halted.load(std::memory_order_relaxed)) {
     futex_wait(&halted, 1, look_ns);
     if (!halted.load(std::memory_order_relaxed)) return;
-    std::uint64_t since = now_ns() - exit_since_ns;
-    if (foreign_blocked() && (since >= patience_ns || joins_a_waiter(exit_tid))) {
+    std::uint64_t since = now_ns() - begun_ns;
+    if (foreign_blocked() && (since >= patience_ns || joins_a_waiter(tid))) {
       spin_guard hold(lock);
       if (!waits++) lift(); // for good: `waits` never falls to 0 again
       return;
