@@ -4,7 +4,8 @@
 // its name in the C library's symbols, or by its address, which is all that a stripped static program has. The name
 // comes last: it is read from a file. The address alone would not do: in a program at a fixed address that takes the
 // address of exit itself, that is the address of a stub. Rejected: a handler of atexit (objects made after the runtime
-// are destroyed before it runs); a thread_local object (its destructor runs first in exit, but also when a thread ends).
+// are destroyed before it runs); a thread_local object (its destructor runs first in exit, but also when a thread
+// ends).
 #include <cstdlib>
 #include <cstring>
 #include <unwind.h>

@@ -158,8 +158,9 @@ void watch_exit() noexcept {
     }
     if (since < warn_ns || warned || !somebody_could_run()) continue;
     warned = true;
-    text_out(2).str("grt: warning: the process has been in exit() for 10 s, where goroutines stand still until a thread "
-                    "waits for them with a call of grt: docs/exit.md\n");
+    text_out(2).str(
+        "grt: warning: the process has been in exit() for 10 s, where goroutines stand still until a thread "
+        "waits for them with a call of grt: docs/exit.md\n");
   }
 }
 

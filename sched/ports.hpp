@@ -9,8 +9,8 @@ struct G;
 void watch_sigquit() noexcept;
 /// debug/dump.cpp. Every goroutine and thread that waits, for what, and its stack. Allocates nothing, takes no lock.
 void report_waiting(int fd) noexcept;
-/// debug/in_exit.cpp. Does the caller run within exit(3), in the destructor of a static object or a handler? Any thread.
-/// Allocates nothing. Stack: 10 KB.
+/// debug/in_exit.cpp. Does the caller run within exit(3), in the destructor of a static object or a handler? Any
+/// thread. Allocates nothing. Stack: 10 KB.
 bool stack_is_in_exit() noexcept;
 /// debug/mutexwatch.cpp. At the first start, before the first thread: sets hook_mutexwatch if the library is there.
 void mutexwatch_start() noexcept;

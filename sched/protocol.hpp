@@ -64,7 +64,6 @@ enum class site : unsigned char {
   step_back,
   is_back,
   halt_fence, // protocol_halt.hpp
-  lift_fence,
   rejoin,
   retire_fence,
   procs_fence,

@@ -50,8 +50,8 @@ template <class A, class M> GRT_INLINE void leave(M* m) {
   A::store(m->in, std::uint32_t{0}, std::memory_order_release, site::leave_in);
 }
 
-/// Owner. Inside on return, whatever `lost` was, or false: gone or stopped. donate(): moves work to m->thief. ended(l): `l`, poke
-/// or announced, is over.
+/// Owner. Inside on return, whatever `lost` was, or false: gone or stopped. donate(): moves work to m->thief. ended(l):
+/// `l`, poke or announced, is over.
 template <class A, class M, class Donate, class Ended> GRT_INLINE bool answer(M* m, Donate donate, Ended ended) {
   for (int i = 0;;) {
     A::store(m->in, std::uint32_t{1}, std::memory_order_relaxed);

@@ -1,5 +1,5 @@
-// tests/fatal/at_exit_test.cpp - what static objects may do once main has returned, with goroutines that were abandoned.
-// Each case is a forked child that must end with the status it asked for, and say nothing.
+// tests/fatal/at_exit_test.cpp - what static objects may do once main has returned, with goroutines that were
+// abandoned. Each case is a forked child that must end with the status it asked for, and say nothing.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -349,19 +349,20 @@ TEST(AtExit, AStaticObjectJoinsItsThread_WhichHasWaitedInRunSinceBefore) {
 }
 // The thread that is joined does not wait in grt itself: it joins one that does.
 TEST(AtExit, AThreadThatNobodyIsSeenToJoin_GoesOnWithinASecond) {
-  EXPECT_EXIT((set_procs(2),
-               [] {
-                 old_waiter.t = std::thread([] {
-                   std::thread([] {
-                     run([] {
-                       to_worker.recv();
-                       work();
-                     });
-                   }).join();
-                 });
-                 await_waiting(1, "chan receive");
-               }(),
-               std::exit(9)),
+  EXPECT_EXIT((
+                  set_procs(2),
+                  [] {
+                    old_waiter.t = std::thread([] {
+                      std::thread([] {
+                        run([] {
+                          to_worker.recv();
+                          work();
+                        });
+                      }).join();
+                    });
+                    await_waiting(1, "chan receive");
+                  }(),
+                  std::exit(9)),
               ExitedWithCode(4), "^$");
 }
 

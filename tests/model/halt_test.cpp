@@ -90,9 +90,7 @@ struct given_meanwhile : halting {
       tell_complete();
     }
   }
-  std::string at_rest() override {
-    return sleeps(0) && !value(halted) ? "its goroutine never runs" : "";
-  }
+  std::string at_rest() override { return sleeps(0) && !value(halted) ? "its goroutine never runs" : ""; }
 };
 // It stands still already, and is told to go on and to stand still again.
 struct again : halting {
@@ -104,6 +102,21 @@ struct again : halting {
   void program(unsigned t) override {
     if (t == 0) return void(dispatch(m[0]));
     lift();
+    halt();
+    tell_complete();
+  }
+};
+// The same for an M that was nobody's when the halt was lifted: a keeper that has kept `stopped`.
+struct stale : halting {
+  stale(memory of, site without) : halting(of, without, 2) {
+    begin(0);
+    begins_as(halted, 1u);
+    begins_as(m[0].lost, lost_state::stopped);
+  }
+  void program(unsigned t) override {
+    if (t == 0) return void(dispatch(m[0]));
+    modelled::store(halted, 0u, memory_order_relaxed);
+    modelled::futex_wake(halted);
     halt();
     tell_complete();
   }
@@ -158,12 +171,12 @@ struct handed_off_then : halting {
 
 TEST(Halt, GivenMeanwhile_Holds) { expect_holds<given_meanwhile>("given meanwhile", 100, true); }
 TEST(Halt, Again_Holds) { expect_holds<again>("again", 50, true); }
+TEST(Halt, Stale_Holds) { expect_holds<stale>("stale", 50, true); }
 TEST(Halt, Lifted_Holds) { expect_holds<lifted>("lifted", 100, true); }
 TEST(Halt, HandedOffThen_Holds) { expect_holds<handed_off_then>("handed off then", 100, true); }
 
 struct HaltWithout : testing::TestWithParam<fault> {};
-TEST_P(HaltWithout, Fails) { expect_fails<given_meanwhile, again, handed_off_then, lifted>(GetParam()); }
+TEST_P(HaltWithout, Fails) { expect_fails<given_meanwhile, again, stale, handed_off_then, lifted>(GetParam()); }
 INSTANTIATE_TEST_SUITE_P(One, HaltWithout,
-                         testing::ValuesIn(faults({site::halt_fence}, {site::halt_fence, site::lift_fence, site::rejoin})),
-                         fault_name);
+                         testing::ValuesIn(faults({site::halt_fence}, {site::halt_fence}, {site::rejoin})), fault_name);
 } // namespace
