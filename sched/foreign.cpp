@@ -6,6 +6,7 @@
 #include <grt/runtime.hpp>
 
 #include "base/futex.hpp"
+#include "sched/halt.hpp"
 #include "sched/hooks.hpp"
 #include "sched/protocol_held.hpp"
 #include "sched/protocol_look.hpp"
@@ -74,7 +75,10 @@ void foreign_park(G* g, std::uintptr_t release, wait_reason why, const void* obj
   std::atomic_signal_fence(
       std::memory_order_seq_cst);      // [TIMER-1] our word before sleeps_until, against the leader's membarrier
   timer_added(now_ns() + 100'000'000); // a leader that sleeps for good would never look for deadlock
-  protocol::foreign_wait<hardware>(word(g));
+  {
+    lift_halt goroutines_run;
+    protocol::foreign_wait<hardware>(word(g));
+  }
   protocol::is_entered<hardware>(g);
   g->reason = wait_reason::none;
   san::acquire(g);
@@ -90,6 +94,13 @@ unsigned foreign_blocked() noexcept {
   unsigned n = 0;
   for (G* g = list; g; g = g->ext->next_foreign) n += word(g).load(std::memory_order_relaxed) == 1;
   return n;
+}
+
+bool foreign_blocks(int tid) noexcept {
+  spin_guard hold(lock);
+  for (G* g = list; g; g = g->ext->next_foreign)
+    if (g->ext->tid == tid && word(g).load(std::memory_order_relaxed) == 1) return true;
+  return false;
 }
 
 void detail::may_wait() { self(); }

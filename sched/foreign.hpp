@@ -14,5 +14,7 @@ void foreign_park(G* self, std::uintptr_t release, wait_reason why, const void* 
 void foreign_ready(G* g) noexcept;
 /// How many foreign threads block in grt now.
 unsigned foreign_blocked() noexcept;
+/// Does the thread with that id?
+bool foreign_blocks(int tid) noexcept;
 
 } // namespace grt

@@ -199,7 +199,6 @@ bool hand_off(P* vp, std::uint64_t tick, bool computes, std::uint64_t starts_at)
 }
 
 void drift_ends(M* m) noexcept {
-  if (exiting.load(std::memory_order_relaxed)) pause_for_good();
   spin_guard hold(lock);
   drift_leave(m);
 }
@@ -261,7 +260,6 @@ M* reacquire(M* m) noexcept {
 }
 
 bool rest(M* m) noexcept {
-  if (exiting.load(std::memory_order_relaxed)) pause_for_good();
   if (G* g = m->lend) { // picked, and then the P was gone
     m->lend = nullptr;
     inject(g);
@@ -289,7 +287,11 @@ bool blocking_begin() noexcept {
     if (to && !m->keeper) back_to_rest(to);
     return true;
   }
-  protocol::step_aside<hardware>(m, to ? lost_state::gone : lost_state::announced);
+  if (!protocol::step_aside<hardware>(m, to ? lost_state::gone : lost_state::announced)) { // halt.hpp
+    leave(m);
+    if (to && !m->keeper) back_to_rest(to);
+    return true;
+  }
   if (to) {
     drift_begins(m, false, true);
     turn(m->p);

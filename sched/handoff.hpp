@@ -16,7 +16,7 @@ void await_turn(M* m) noexcept;
 [[nodiscard]] bool hand_off(P* vp, std::uint64_t tick, bool computes, std::uint64_t starts_at) noexcept;
 /// g0, without a P: waits for one. false: nobody had one for long, and this thread is to end.
 [[nodiscard]] bool rest(M* m) noexcept;
-/// Keeper's g0: the goroutine that ran on without a P has left it.
+/// Keeper's g0: the goroutine that ran on without a P has left it. Also: its thread is not the runtime's any more.
 void drift_ends(M* m) noexcept;
 /// How many Ms run a goroutine without a P.
 unsigned adrift() noexcept;

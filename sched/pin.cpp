@@ -28,6 +28,7 @@
 #include <grt/go.hpp>
 
 #include "base/futex.hpp"
+#include "sched/halt.hpp"
 #include "sched/handoff.hpp"
 #include "sched/hooks.hpp"
 #include "sched/pin.hpp"
@@ -45,10 +46,11 @@ void* keeper_main(void* arg) {
   thread_enter(m);
   for (;;) {
     await_turn(m);
+    if (GRT_UNLIKELY(halted.load(std::memory_order_relaxed))) grt::await_lift(m);
     G* g = std::exchange(m->lend, nullptr);
     record(m, trace::kind::run, g->id);
     switch_to(m, &m->g0, g, no_lock(m));
-    if (!back_on_g0(m)) { // sysmon gave the P back to the lender while the goroutine computed or blocked
+    if (!back_on_g0(m) && !rejoin(m)) { // sysmon gave the P back to the lender while the goroutine computed or blocked
       drift_ends(m);
       m->vacant.store(1, std::memory_order_release); // [LEND-3]
       continue;

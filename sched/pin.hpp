@@ -13,7 +13,6 @@ void lend(M* m, G* g) noexcept;  // g0, inside: g runs on its keeper with m's P 
 M* m_make(unsigned id); // procs_max: the next number from there on; throws std::system_error
 int thread_start(void* (*main)(void*), void* arg) noexcept; // detached, signals blocked; an errno value
 void thread_enter(M* m) noexcept;                           // what every thread of the runtime does first
-[[noreturn]] void pause_for_good() noexcept;                // once exit has begun
 void thread_leave() noexcept;                               // and last
 unsigned threads() noexcept;                                // those of the runtime
 bool back_on_g0(M* m) noexcept; // after every switch back to g0: inside, or false: the P is another M's now

@@ -11,6 +11,9 @@ void watch_sigquit() noexcept;
 void report_waiting(int fd) noexcept;
 /// debug/sample.cpp. In the handler of SIGURG: true if the signal came for a sample of this thread's stack.
 bool take_sample(const void* context) noexcept;
+/// debug/in_exit.cpp. Does the caller run within exit(3), in the destructor of a static object or a handler? Any
+/// thread. Allocates nothing. Stack: 10 KB.
+bool stack_is_in_exit() noexcept;
 /// debug/mutexwatch.cpp. At the first start, before the first thread: sets hook_mutexwatch if the library is there.
 void mutexwatch_start() noexcept;
 /// Under hook_mutexwatch, every thread of the runtime as it starts.

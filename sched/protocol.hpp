@@ -7,6 +7,7 @@
 //   protocol_bracket.hpp   ask, donate, take: who may touch a P
 //   protocol_sleep.hpp     watch, submit: who wakes a sleeping M; park
 //   protocol_handoff.hpp   how a P gets another M; retirement
+//   protocol_halt.hpp      goroutines stand still at exit
 //   protocol_held.hpp      the scavenger's hold
 //   protocol_look.hpp      how debugging code reads a goroutine that may be running
 //   sync/protocol_mutex.hpp
@@ -63,6 +64,8 @@ enum class site : unsigned char {
   holder_of,
   step_back,
   is_back,
+  halt_fence, // protocol_halt.hpp
+  rejoin,
   retire_fence,
   procs_fence,
   mutex_lock, // sync/protocol_mutex.hpp, grt/sync.hpp

@@ -16,6 +16,8 @@
 //                            wants work need not ask                  lock of all thieves
 //   gone       sysmon, owner its P is another M's now (handoff.cpp)   the M itself, once its goroutine has left it:
 //                                                                     -> free
+//   stopped    halt.cpp      its P is its own, but goroutines stand     the M itself, on g0, or who ends the halt:
+//                            still: go to g0 (protocol_halt.hpp)        -> free
 //
 //   owner: in = 1; compiler barrier; read lost            thief: lost = take; membarrier; read in              [BRK-1]
 // One of the two sees the other. The thief sees 0: the owner is outside and will wait in answer(), its P is the thief's
@@ -31,7 +33,7 @@
 
 namespace grt::protocol {
 
-enum class lost_state : std::uint32_t { free, ask, grant, take, poke, announced, gone };
+enum class lost_state : std::uint32_t { free, ask, grant, take, poke, announced, gone, stopped };
 
 /// false: not alone, go on with answer().
 template <class A, class M> GRT_INLINE bool enter(M* m) {
@@ -48,8 +50,8 @@ template <class A, class M> GRT_INLINE void leave(M* m) {
   A::store(m->in, std::uint32_t{0}, std::memory_order_release, site::leave_in);
 }
 
-/// Owner. Inside on return, whatever `lost` was, or false: gone. donate(): moves work to m->thief. ended(l): `l`, poke
-/// or announced, is over.
+/// Owner. Inside on return, whatever `lost` was, or false: gone or stopped. donate(): moves work to m->thief. ended(l):
+/// `l`, poke or announced, is over.
 template <class A, class M, class Donate, class Ended> GRT_INLINE bool answer(M* m, Donate donate, Ended ended) {
   for (int i = 0;;) {
     A::store(m->in, std::uint32_t{1}, std::memory_order_relaxed);
@@ -71,7 +73,7 @@ template <class A, class M, class Donate, class Ended> GRT_INLINE bool answer(M*
       continue;
     }
     A::store(m->in, std::uint32_t{0}, std::memory_order_release, site::answer_out); // [BRK-1] take: stay out
-    if (l == lost_state::gone) return false;
+    if (l == lost_state::gone || l == lost_state::stopped) return false;
     while (A::load(m->lost, std::memory_order_relaxed) == lost_state::take) A::pause(i);
   }
 }

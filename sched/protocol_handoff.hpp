@@ -73,17 +73,19 @@ GRT_INLINE bool take_for(P* p, M* m, lost_state was, M*& to, typename A::lock& t
   return mine;
 }
 
-/// Owner, inside: announced or gone, whatever others want meanwhile.
-template <class A, class M> GRT_INLINE void step_aside(M* m, lost_state to) {
+/// Owner, inside: announced or gone, whatever others want meanwhile. false: goroutines stand still, nothing was done.
+template <class A, class M> [[nodiscard]] GRT_INLINE bool step_aside(M* m, lost_state to) {
   for (int i = 0;;) {
     lost_state l = lost_state::free;
-    if (A::cas(m->lost, l, to, std::memory_order_relaxed)) return; // what it did inside goes by `in` or by the turn
+    // what it did inside goes by `in` or by the turn
+    if (A::cas(m->lost, l, to, std::memory_order_relaxed)) return true;
+    if (l == lost_state::stopped) return false;
     deny<A>(m);
     while (A::load(m->lost, std::memory_order_relaxed) == lost_state::take) A::pause(i);
   }
 }
 
-/// Owner, outside, after announced. announced: it was to the end. gone: it has no P.
+/// Owner, outside, after announced. announced: it was to the end. gone: it has no P. stopped: its next bracket says no.
 template <class A, class M> GRT_INLINE lost_state step_back(M* m) {
   for (int i = 0;; A::pause(i)) {
     // [LOST-1] gone: it sees what it is to find adrift. free: the next bracket orders

@@ -122,7 +122,6 @@ extern std::atomic<unsigned> n_procs;                      // the limit now
 extern std::atomic<unsigned> n_made;                       // Ps ever made
 alignas(128) extern std::atomic<std::uint32_t> need_watch; // idle.cpp
 alignas(128) extern std::atomic<bool> hand_over_wakes;     // idle.cpp
-extern std::atomic<bool> exiting;                          // exit has begun
 extern std::atomic<M*> all_m;                              // the M made last; none is ever unmade
 
 struct alignas(128) global_queue {
@@ -300,7 +299,6 @@ void mloop(M* m) noexcept; // g0; returns when the thread is to end
 G* search(M* m) noexcept;
 bool hunt(M* m) noexcept;
 bool hunt_woken(M* m) noexcept; // only those who have run before, and what stands beside them
-void turn_out(M* m) noexcept;   // any thread: m never gets into its bracket again
 bool stealable(M* m, P* p) noexcept;
 void deny(M* m) noexcept;
 extern spin_lock steal_pair; // nobody but the owner leaves `free` or `announced` without it

@@ -14,6 +14,7 @@
 #include <unistd.h>
 #include <utility>
 
+#include "sched/halt.hpp"
 #include "sched/sched.hpp"
 
 namespace grt {
@@ -114,7 +115,7 @@ G* slab_end() noexcept {
 // None was found since `ended` was `before`. true: some may be now. At the limit of memory, so it may take a while.
 static bool sorted(std::uint32_t before) noexcept {
   for (int i = 0; sorter.on.load(std::memory_order_acquire); i++) { // [SLAB-2]
-    if (exiting.load(std::memory_order_relaxed)) return false;      // the sorter has paused for good
+    if (halted.load(std::memory_order_relaxed)) return false;       // the sorter stands still, too
     if (i < 100) sched_yield();
     else usleep(50);
   }

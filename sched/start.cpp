@@ -1,4 +1,4 @@
-// sched/start.cpp - options, the first start, Ms and Ps, exit.
+// sched/start.cpp - options, the first start, Ms and Ps.
 #include <grt/runtime.hpp>
 
 #include <charconv>
@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "base/futex.hpp"
+#include "sched/halt.hpp"
 #include "sched/handoff.hpp"
 #include "sched/hooks.hpp"
 #include "sched/pin.hpp"
@@ -41,7 +42,6 @@ namespace grt {
 
 std::atomic<P*> all_p[procs_max];
 std::atomic<unsigned> n_procs{0}, n_made{0}, threads_max{10000};
-std::atomic<bool> exiting{false};
 std::atomic<M*> all_m{nullptr};
 static std::atomic<bool> procs_follow{false}; // what the system allows: nobody has said a number
 std::uint64_t stall_ns, origin_ns, origin_cycles;
@@ -141,20 +141,6 @@ void describe(int fd, const char* at, bool birth) {
   std::abort();
 }
 
-// exit() has begun: every M but the caller's stops at its next bracket. A goroutine that called it goes on as if on a
-// thread of the program's: destructors of static objects may wake goroutines and wait for threads, but give way to no
-// goroutine.
-void at_exit() {
-  if (forked.load(std::memory_order_relaxed)) return;
-  exiting.store(true, std::memory_order_relaxed);
-  M* mine = me();
-  grt_tls_m = nullptr;
-  for (unsigned i = 0, n = n_made.load(std::memory_order_relaxed); i < n; i++) {
-    M* m = all_p[i].load(std::memory_order_relaxed)->m.load(std::memory_order_relaxed);
-    if (m != mine) turn_out(m); // parks and requeues end on g0, which stops
-  }
-}
-
 // A forked child has one thread, and copies of queues, locks and goroutines that the parent's other threads would have
 // had to serve. It may exec or _exit. All else that would start, park or wake aborts with a line that says so, and no
 // hot path asks: the child's thread is none of the runtime's any more, the runtime is not started, and what wakes sees
@@ -201,10 +187,6 @@ void thread_enter(M* m) noexcept {
   m->g0.san = __tsan_get_current_fiber();
   m->maker_fiber = __tsan_create_fiber(0);
 #endif
-}
-
-void pause_for_good() noexcept {
-  for (;;) ::pause();
 }
 
 namespace {
@@ -348,7 +330,7 @@ void start(const options& asked) {
   make_procs(n);
   if (int error = sysmon_start()) throw std::system_error(error, std::generic_category(), "grt: cannot start a thread");
   terminate_before = std::set_terminate(on_terminate);
-  std::atexit(at_exit);
+  std::atexit(halt_at_exit);
   pthread_atfork(nullptr, nullptr, in_child);
   watch_sigquit();
   started.store(true, std::memory_order_release); // [START-1]
@@ -380,7 +362,7 @@ bool back_on_g0(M* m) noexcept {
 GRT_NOINLINE void mloop(M* m) noexcept {
   for (;;) {
     G* g = m->lend ? std::exchange(m->lend, nullptr) : search(m);
-    if (GRT_UNLIKELY(exiting.load(std::memory_order_relaxed))) pause_for_good();
+    if (GRT_UNLIKELY(halted.load(std::memory_order_relaxed))) await_lift(m);
     if (GRT_UNLIKELY(needs_g0(g))) {
       if (g->held && left_to_scavenger(g)) continue;
       if (g->pinned) {
@@ -391,7 +373,7 @@ GRT_NOINLINE void mloop(M* m) noexcept {
     g->last = static_cast<std::uint8_t>(m->id);
     record(m, trace::kind::run, g->id);
     switch_to(m, &m->g0, g, no_lock(m));
-    if (GRT_UNLIKELY(!back_on_g0(m)) && !rest(m)) return thread_leave();
+    if (GRT_UNLIKELY(!back_on_g0(m)) && !rejoin(m) && !rest(m)) return thread_leave();
   }
 }
 

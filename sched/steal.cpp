@@ -88,16 +88,6 @@ static bool steal(M* m, P* vp, bool woken_only) noexcept {
   return got;
 }
 
-void turn_out(M* m) noexcept {
-  for (int i = 0;; hardware::pause(i)) { // a thief and its victim are not done
-    lost_state l = m->lost.load(std::memory_order_relaxed);
-    if (l == lost_state::gone) return;
-    if (l != lost_state::free && l != lost_state::poke && l != lost_state::announced) continue;
-    if (!protocol::seize<hardware>(m, l, steal_pair)) continue;
-    return protocol::let_go<hardware>(m, false, lost_state::gone);
-  }
-}
-
 // Has the goroutine at the front waited age_us, by its owner's own rate of ticks?
 static bool old_front(P* p, const ring& r, std::uint32_t tick, std::uint64_t now, bool fifo) noexcept {
   std::uint32_t head = peek(r.head), n = peek(r.tail) - head;

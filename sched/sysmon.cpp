@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #include "base/futex.hpp"
+#include "sched/halt.hpp"
 #include "sched/handoff.hpp"
 #include "sched/hooks.hpp"
 #include "sched/pin.hpp"
@@ -201,7 +202,7 @@ void* sysmon_main(void*) {
   std::uint32_t answered = calls.load(std::memory_order_relaxed);
   scavenger pages{now_ns() + pass_ns};
   for (std::uint64_t quiet = 0;;) {
-    if (exiting.load(std::memory_order_relaxed)) pause_for_good();
+    if (GRT_UNLIKELY(halted.load(std::memory_order_relaxed))) watch_exit();
     std::uint32_t n = calls.load(std::memory_order_acquire); // [SYSMON-1]
     look l(n != answered);
     answered = n;

@@ -9,6 +9,7 @@
 #include <stdexcept>
 #include <type_traits>
 
+#include "sched/halt.hpp"
 #include "sched/sched.hpp"
 #include "sched/timed.hpp"
 #include "sync/protocol_mutex.hpp"
@@ -112,7 +113,9 @@ void mutex::lock(const context& ctx) {
   if (!try_lock() && !lock_slow<true>(-1, e)) detail::throw_ended(*e);
 }
 
-void mutex::destroyed_locked() noexcept { fatal("a locked grt::mutex is destroyed"); }
+void mutex::destroyed_locked() noexcept {
+  if (!process_ends()) fatal("a locked grt::mutex is destroyed");
+}
 
 GRT_NOINLINE void wait_group::add(int n) {
   std::uint64_t s = state_.load(std::memory_order_relaxed);
@@ -198,6 +201,8 @@ void wait_group::wait(const context& ctx) {
   if (!wait_ns(-1, e)) detail::throw_ended(*e);
 }
 
-void wait_group::destroyed_waited() noexcept { fatal("a grt::wait_group is destroyed while it is waited on"); }
+void wait_group::destroyed_waited() noexcept {
+  if (!process_ends()) fatal("a grt::wait_group is destroyed while it is waited on");
+}
 
 } // namespace grt

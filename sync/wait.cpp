@@ -10,6 +10,7 @@
 #include <stdexcept>
 
 #include "base/check.hpp"
+#include "sched/halt.hpp"
 #include "sched/waiting.hpp"
 
 namespace grt {
@@ -80,6 +81,10 @@ void shared_mutex::unlock_shared() noexcept {
   wakes.ready_all();
 }
 
+void shared_mutex::destroyed_locked() noexcept {
+  if (!process_ends()) fatal("a locked grt::shared_mutex is destroyed");
+}
+
 void shared_mutex::misused(const char* how) noexcept { fatal(how); }
 
 namespace detail {
@@ -89,11 +94,17 @@ void throw_bad_count() { throw std::invalid_argument("grt: a count is negative o
 // ---- condition_variable
 
 condition_core::~condition_core() {
+  bool waited;
   {
     queue_guard hold(lock_);
-    if (!queue_.empty()) fatal("a grt::condition_variable is destroyed while it is waited on");
+    waited = !queue_.empty();
   }
-  while (inside_.load(std::memory_order_acquire)) yield(); // [COND-1] runnable, all of them
+  if (waited) {
+    if (process_ends()) return;
+    fatal("a grt::condition_variable is destroyed while it is waited on");
+  }
+  // [COND-1] They are runnable, all of them. At exit they may stand still for good.
+  while (inside_.load(std::memory_order_acquire) && !halted.load(std::memory_order_relaxed)) yield();
 }
 
 bool condition_core::wait(std::int64_t timeout_ns, detail::ending* ctx, void (*unlock)(void*), void* lock) {

@@ -38,7 +38,7 @@ namespace detail {
 class mutex {
 public:
   constexpr mutex() noexcept = default;
-  /// Destroying a locked mutex is fatal, with a report.
+  /// Destroying a locked mutex is fatal, with a report. Not at exit, where a goroutine that was abandoned may hold it.
   ~mutex() {
     if (GRT_DETAIL_UNLIKELY(state_.load(std::memory_order_relaxed) & locked)) destroyed_locked();
   }
@@ -85,7 +85,7 @@ private:
   static constexpr std::uint32_t locked = 1, queued = 2, starving = 4;
   template <bool limited> bool lock_slow(std::int64_t timeout_ns, detail::ending* ctx); // negative: none
   void unlock_slow() noexcept;
-  [[noreturn]] static void destroyed_locked() noexcept;
+  static void destroyed_locked() noexcept;
 
   std::atomic<std::uint32_t> state_{0};
   detail::spin_lock queue_lock_;
@@ -97,7 +97,7 @@ private:
 class wait_group {
 public:
   constexpr wait_group() noexcept = default;
-  /// Destroying one that is waited on is fatal, with a report.
+  /// Destroying one that is waited on is fatal, with a report. Not at exit, where the waiter may have been abandoned.
   ~wait_group() {
     if (GRT_DETAIL_UNLIKELY(static_cast<std::uint32_t>(state_.load(std::memory_order_relaxed)))) destroyed_waited();
   }
@@ -164,7 +164,7 @@ private:
   }
   bool wait_ns(std::int64_t timeout_ns, detail::ending* ctx = nullptr);
   static constexpr std::uint64_t one = std::uint64_t{1} << 32;
-  [[noreturn]] static void destroyed_waited() noexcept;
+  static void destroyed_waited() noexcept;
 
   std::atomic<std::uint64_t> state_{0}; // count << 32 | waiters
   detail::spin_lock lock_;              // guards queue_ and the waiters' half of state_
@@ -177,9 +177,9 @@ private:
 class shared_mutex {
 public:
   constexpr shared_mutex() noexcept = default;
-  /// Destroying a locked one is fatal, with a report.
+  /// Destroying a locked one is fatal, with a report. Not at exit, where a goroutine that was abandoned may hold it.
   ~shared_mutex() {
-    if (GRT_DETAIL_UNLIKELY(writer_ || readers_)) misused("a locked grt::shared_mutex is destroyed");
+    if (GRT_DETAIL_UNLIKELY(writer_ || readers_)) destroyed_locked();
   }
   shared_mutex(const shared_mutex&) = delete;
   shared_mutex& operator=(const shared_mutex&) = delete;
@@ -215,6 +215,7 @@ private:
   bool lock_ns(bool exclusive, std::int64_t timeout_ns, detail::ending* ctx = nullptr); // negative: none
   bool admit(bool exclusive) noexcept;                                                  // lock_ held
   void admit_waiters(wake_list& wakes) noexcept;                                        // lock_ held
+  static void destroyed_locked() noexcept;
   [[noreturn]] static void misused(const char* how) noexcept;
 
   detail::spin_lock lock_; // guards all of it; what returns from unlock has touched nothing after releasing it

@@ -232,15 +232,15 @@ void use_channels() { // of which the other side will never run
   filled.send(2);
   bool good = filled.recv() == 1 && filled.recv() == 2 && filled.try_send(3);
   parked_on.close();
-  good = good && select(on_recv(parked_on), on_timeout(1h)) == 0;
+  good = good && select(on_recv(parked_on), on_timeout(1h)) == 0 && !turns;
   std::thread unlocks([] { held.unlock(); });
-  held.lock(); // may wait for a thread
+  held.lock(); // may wait for a thread; goroutines run until then
   unlocks.join();
   held.unlock();
   std::thread sends([] { filled.close(); });
   for (int v : filled) good = good && v == 3;
   sends.join();
-  finish(good && !turns);
+  finish(good);
 }
 void prepare_channels() {
   filled.send(1);

@@ -15,8 +15,9 @@ inline const char* name_of(site s) {
       "take_in",      "take_publish", "take_done",    "grant_wait",  "notify_fence", "sleep_fence",   "sleep_look",
       "wake",         "timer_fence",  "leader_fence", "far_side",    "foreign_wait", "foreign_ready", "park_reason",
       "ready_fence",  "hold_fence",   "held_reason",  "held_leave",  "held_let_go",  "give_turn",     "await_turn",
-      "set_holder",   "holder_of",    "step_back",    "is_back",     "retire_fence", "procs_fence",   "mutex_lock",
-      "mutex_unlock", "look_saved",   "look_begin",   "look_fence",  "spin_lock",    "spin_unlock"};
+      "set_holder",   "holder_of",    "step_back",    "is_back",     "halt_fence",   "rejoin",        "retire_fence",
+      "procs_fence",  "mutex_lock",   "mutex_unlock", "look_saved",  "look_begin",   "look_fence",    "spin_lock",
+      "spin_unlock"};
   static_assert(std::size(names) == static_cast<std::size_t>(site::count));
   return names[static_cast<int>(s)];
 }

@@ -132,7 +132,7 @@ struct handed : world {
                                                      &me, [] {}, [](lost_state) {}),
           "nobody takes it");
     come_in();
-    step_aside<modelled>(&me, lost_state::gone);
+    check(step_aside<modelled>(&me, lost_state::gone), "nobody stops it");
     go_out();
     give<modelled>(&p, to);
     grt::protocol::leave<modelled>(&me);
@@ -192,7 +192,7 @@ struct announced : handed {
                                                     &me, [] {}, [](lost_state) {}))
       return;
     come_in();
-    step_aside<modelled>(&me, lost_state::announced);
+    check(step_aside<modelled>(&me, lost_state::announced), "nobody stops it");
     run_one();
     go_out();
     grt::protocol::leave<modelled>(&me);
