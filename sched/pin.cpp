@@ -28,6 +28,7 @@
 #include <grt/go.hpp>
 
 #include "base/futex.hpp"
+#include "sched/faults.hpp"
 #include "sched/handoff.hpp"
 #include "sched/hooks.hpp"
 #include "sched/pin.hpp"
@@ -46,7 +47,7 @@ void* keeper_main(void* arg) {
   for (;;) {
     await_turn(m);
     G* g = std::exchange(m->lend, nullptr);
-    record(m, trace::kind::run, g->id);
+    about_to_run(m, g);
     switch_to(m, &m->g0, g, no_lock(m));
     if (!back_on_g0(m)) { // sysmon gave the P back to the lender while the goroutine computed or blocked
       drift_ends(m);

@@ -5,10 +5,14 @@
 namespace grt {
 
 struct G;
+class text_out;
 /// debug/quit.cpp. Once, at the end of the first start.
 void watch_sigquit() noexcept;
 /// debug/dump.cpp. Every goroutine and thread that waits, for what, and its stack. Allocates nothing, takes no lock.
 void report_waiting(int fd) noexcept;
+/// debug/blame.cpp. "goroutine 7 [name]", or its line "  created at ...", of any goroutine. Allocates nothing, takes no
+/// lock.
+void say_other(text_out& t, const G* g, bool birth) noexcept;
 /// debug/mutexwatch.cpp. At the first start, before the first thread: sets hook_mutexwatch if the library is there.
 void mutexwatch_start() noexcept;
 /// Under hook_mutexwatch, every thread of the runtime as it starts.
