@@ -41,8 +41,9 @@ const G* owner_of(const stack::bounds& window) noexcept {
   const G* end = slab_begin() ? slab_end() : nullptr;
   for (const G* g = slab_begin(); g < end; g++) {
     const char* stk = __atomic_load_n(&g->stk, __ATOMIC_RELAXED);
-    if (stk > window.guard && stk <= window.high && __atomic_load_n(&g->kind, __ATOMIC_RELAXED) == g_kind::goroutine)
-      return g;
+    g_kind kind;
+    __atomic_load(&g->kind, &kind, __ATOMIC_RELAXED);
+    if (stk > window.guard && stk <= window.high && kind == g_kind::goroutine) return g;
   }
   return nullptr;
 }

@@ -313,17 +313,17 @@ void die_together(int n, int how) { // 3: each in its own way
   });
 }
 TEST(FatalTogether, GoroutinesWithUncaughtExceptions_OneWholeReport) {
-  for (int round = 0; round < scaled(60); round++)
+  for (int round = 0; round < scaled(20); round++)
     for (int n : {2, 5, 16}) EXPECT_EXIT(die_together(n, 0), KilledBySignal(SIGABRT), "^" GRT_UNCAUGHT "$");
 }
 TEST(FatalTogether, GoroutinesWithFatalErrors_OneWholeReport) {
-  for (int round = 0; round < scaled(60); round++)
+  for (int round = 0; round < scaled(20); round++)
     for (int n : {2, 16}) EXPECT_EXIT(die_together(n, 2), KilledBySignal(SIGABRT), "^" GRT_UNLOCK "$");
 }
 #ifndef GRT_TEST_SANITIZED
 TEST(FatalTogether, GoroutinesThatOverflow_OneWholeReport) {
   if (unguarded()) GTEST_SKIP() << "no guard";
-  for (int round = 0; round < scaled(60); round++)
+  for (int round = 0; round < scaled(20); round++)
     for (int n : {2, 16}) {
       EXPECT_EXIT(die_together(n, 1), KilledBySignal(SIGABRT), "^" GRT_OVERFLOW "$");
       EXPECT_EXIT(die_together(n, 3), KilledBySignal(SIGABRT), "^(" GRT_UNCAUGHT "|" GRT_OVERFLOW "|" GRT_UNLOCK ")$");
@@ -331,7 +331,7 @@ TEST(FatalTogether, GoroutinesThatOverflow_OneWholeReport) {
 }
 #endif
 TEST(FatalTogether, PlainThreads_OneWholeReport) {
-  for (int round = 0; round < scaled(60); round++)
+  for (int round = 0; round < scaled(20); round++)
     EXPECT_EXIT(
         {
           std::atomic<int> missing(2);
@@ -347,7 +347,7 @@ TEST(FatalTogether, PlainThreads_OneWholeReport) {
         KilledBySignal(SIGABRT), "^" GRT_UNLOCK "$");
 }
 TEST(FatalTogether, ThreadsAndAGoroutine_OneWholeReport) {
-  for (int round = 0; round < scaled(60); round++)
+  for (int round = 0; round < scaled(20); round++)
     EXPECT_EXIT(
         {
           static std::atomic<int> missing(3);
