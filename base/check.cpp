@@ -1,8 +1,14 @@
-// base/check.cpp - text without stdio, and the two ways to die.
+// base/check.cpp - text without stdio, the claim on the one report, and the two ways to die.
+//
+// The claim is one word: the process and the thread that holds it, so that a forked child does not wait for a thread
+// that it does not have. It guards no data. A waiter sleeps in steps of 5 ms: a futex would have to be woken, and a
+// dying process wakes nobody.
 #include "base/check.hpp"
 
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
+#include <sys/syscall.h>
 #include <unistd.h>
 #include <unwind.h>
 
@@ -12,7 +18,7 @@ text_out& text_out::str(const char* s) noexcept { return str(s, std::strlen(s));
 
 text_out& text_out::str(const char* s, std::size_t n) noexcept {
   for (std::size_t i = 0; i < n; i++) {
-    if (n_ == sizeof buf_) flush();
+    if (n_ == size_) flush();
     buf_[n_++] = s[i];
   }
   return *this;
@@ -49,30 +55,83 @@ void text_out::flush() noexcept {
 // From the linker, of the program or the shared library that we are linked into.
 extern "C" __attribute__((visibility("hidden"))) const char __ehdr_start, etext;
 
-void write_backtrace(int fd) noexcept {
+namespace {
+void backtrace(text_out& t, bool line_by_line) noexcept {
   struct out {
-    int fd, depth;
-  } o{fd, 0};
+    text_out& t;
+    bool line_by_line;
+    int depth = 0;
+  } o{t, line_by_line};
   _Unwind_Backtrace(
       [](_Unwind_Context* c, void* arg) {
         auto* o = static_cast<out*>(arg);
         std::uintptr_t ip = _Unwind_GetIP(c), base = reinterpret_cast<std::uintptr_t>(&__ehdr_start);
         if (!ip) return _URC_END_OF_STACK;
-        text_out t(o->fd);
-        t.str("    ").hex(ip);
-        if (ip >= base && ip < reinterpret_cast<std::uintptr_t>(&etext)) t.str("  +").hex(ip - base);
-        t.str("\n");
+        o->t.str("    ").hex(ip);
+        if (ip >= base && ip < reinterpret_cast<std::uintptr_t>(&etext)) o->t.str("  +").hex(ip - base);
+        o->t.str("\n");
+        if (o->line_by_line) o->t.flush(); // the next frame may be one that nobody can read
         return ++o->depth < 32 ? _URC_NO_REASON : _URC_END_OF_STACK;
       },
       &o);
 }
+} // namespace
+
+void write_backtrace(text_out& t) noexcept { backtrace(t, false); }
+void write_backtrace(int fd) noexcept {
+  text_out t(fd);
+  backtrace(t, true);
+}
+
+namespace {
+std::atomic<std::uint64_t> claim{0}; // 0: nobody's
+
+std::uint64_t this_process() noexcept { return static_cast<std::uint64_t>(getpid()) << 32; }
+std::uint64_t this_thread() noexcept { return this_process() | static_cast<std::uint32_t>(syscall(SYS_gettid)); }
+// Whoever held it in the parent is not here.
+bool is_free(std::uint64_t holder) noexcept { return holder >> 32 != this_process() >> 32; }
+
+// Sleeps until `holder` has given up the claim. false: it still has the claim after 10 s.
+bool await_end_of(std::uint64_t holder) noexcept {
+  for (int i = 0; i < 2000; i++) {
+    if (claim.load(std::memory_order_relaxed) != holder) return true;
+    timespec step{0, 5'000'000};
+    syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, &step, nullptr); // raw: not a point where a thread is cancelled
+  }
+  return false;
+}
+} // namespace
+
+std::atomic<void (*)() noexcept> report_cause{nullptr};
+
+void claim_report(bool ask_cause) noexcept {
+  std::uint64_t mine = this_thread(), holder = claim.load(std::memory_order_relaxed);
+  for (;;) {
+    if (holder == mine) std::abort();
+    if (!is_free(holder) && await_end_of(holder)) holder = claim.load(std::memory_order_relaxed);
+    else if (claim.compare_exchange_strong(holder, mine, std::memory_order_relaxed)) break;
+  }
+  auto write_cause = report_cause.load(std::memory_order_relaxed);
+  if (ask_cause && write_cause) write_cause();
+}
+
+bool reporting() noexcept { return claim.load(std::memory_order_relaxed) == this_thread(); }
+
+void drop_report() noexcept { claim.store(0, std::memory_order_relaxed); }
+
+void await_report() noexcept {
+  std::uint64_t holder = claim.load(std::memory_order_relaxed);
+  if (!is_free(holder) && holder != this_thread()) await_end_of(holder);
+}
 
 void fatal(const char* message) noexcept {
+  claim_report();
   text_out(2).str("grt: fatal: ").str(message).str("\n");
   std::abort();
 }
 
 void fatal(const char* message, std::uint64_t number) noexcept {
+  claim_report();
   text_out(2).str("grt: fatal: ").str(message).dec(number).str("\n");
   std::abort();
 }
@@ -81,6 +140,7 @@ std::atomic<bool> forked{false};
 void die_forked() noexcept { fatal("the runtime is used after fork: a forked child may only exec or _exit"); }
 
 void check_failed(const char* condition, const char* file, int line) noexcept {
+  claim_report();
   text_out(2)
       .str("grt: fatal: check failed at ")
       .str(file)

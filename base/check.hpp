@@ -15,7 +15,7 @@ namespace grt {
 /// A bounded line buffer for fatal paths; async-signal-safe. Flushes to `fd` when full and at destruction.
 class text_out {
 public:
-  explicit text_out(int fd) noexcept : fd_(fd) {}
+  explicit text_out(int fd) noexcept : text_out(fd, own_, sizeof own_) {}
   ~text_out() { flush(); }
   text_out(const text_out&) = delete;
   text_out& operator=(const text_out&) = delete;
@@ -25,15 +25,44 @@ public:
   text_out& hex(std::uint64_t v) noexcept; ///< with 0x
   void flush() noexcept;
 
+protected:
+  text_out(int fd, char* buf, std::size_t size) noexcept : fd_(fd), buf_(buf), size_(size) {}
+
 private:
   int fd_;
-  std::size_t n_ = 0;
-  char buf_[512];
+  char* buf_;
+  std::size_t size_, n_ = 0;
+  char own_[512];
+};
+/// The same with room for a whole warning and its stack, so that it is one write.
+class long_text_out : public text_out {
+public:
+  explicit long_text_out(int fd) noexcept : text_out(fd, buf_, sizeof buf_) {}
+  ~long_text_out() { flush(); } // before the buffer goes
+
+private:
+  char buf_[2048];
 };
 
 /// The caller's stack, a line a frame, innermost first: address, and +offset into the executable as addr2line wants it.
 /// Signal handlers too.
 void write_backtrace(int fd) noexcept;
+void write_backtrace(text_out& t) noexcept;
+
+// Reports. A process dies of one report, which is whole: every text that begins with "grt: fatal:" is written by the
+// thread that holds the claim.
+/// Gives the caller the claim; called before the first word of a report. If another thread holds it, the caller sleeps
+/// until that thread has ended the process. If the process is still alive after 10 s, the caller takes the claim over.
+/// If the caller holds it already, its report has failed on the way: aborts at once. Async-signal-safe.
+void claim_report(bool ask_cause = true) noexcept;
+/// The process goes on after all.
+void drop_report() noexcept;
+/// The caller holds the claim.
+bool reporting() noexcept;
+/// Sleeps as long as another thread holds the claim, 10 s at most.
+void await_report() noexcept;
+/// Null, or called by the thread that has just taken the claim: writes what may be the cause of all that follows.
+extern std::atomic<void (*)() noexcept> report_cause;
 
 /// Writes "grt: fatal: MESSAGE\n" to stderr and aborts. Any thread, any state, signal handlers too.
 [[noreturn]] void fatal(const char* message) noexcept;

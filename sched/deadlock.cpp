@@ -45,6 +45,7 @@ void deadlock_check(bool still_asleep) noexcept {
     return;
   }
   if (now - since < 100'000'000) return;
+  claim_report();
   text_out(2).str("grt: fatal: all goroutines are asleep - deadlock!\n\n");
   report_waiting(2);
   std::_Exit(2);

@@ -2,17 +2,25 @@
 //
 // A forced unwind (Itanium C++ ABI, 1.3.4) with an ordinary C++ exception object: no search phase, the personality
 // routine runs cleanups and lets only catch (...) and catch (abi::__forced_unwind&) in. Before every frame the unwinder
-// asks stop(), which ends the goroutine on the spot once it sees the first frame, grt_start. On the way:
+// asks stop(). grt_gmain, the frame below the goroutine's function, has a handler that only a forced unwind sees; it
+// ends the goroutine there (end_unwound). On the way:
 //   caught and not rethrown     __cxa_end_catch drops the last handler's hold and calls the object's cleanup: report
 //   a noexcept function         the personality or the landing pad calls std::terminate: on_terminate asks terminated()
 //   no unwind tables            the unwinder says that the stack ends, short of the first frame: report
 // The object is of a class of ours, made by make_exception_ptr, so that the C++ runtime counts its handlers: a foreign
 // object, as pthread_cancel's is, may not be caught inside another handler at all (__cxa_begin_catch terminates).
-// Rejected: to throw and catch in the first frame. An uncaught exception would find a handler, and its stack be gone
-// before the report.
+// Rejected: to throw an ordinary exception and catch it in the first frame. An uncaught exception would find a handler,
+// and its stack would be gone before the report.
+//
+// pthread_exit is a forced unwind as well (glibc). It would go on to the end of the stack and then end the thread,
+// which is the M's and has a P. The same handler stops it: it ends the goroutine, and the thread stays. Where the
+// unwinder cannot get to the handler (a function without unwind tables, a libc that does not unwind), the thread ends;
+// the destructor of a thread-specific value sees that and reports. Cancellation is off in threads of the runtime: a
+// cancelled thread would be that of whichever goroutine runs there by then.
 #include <cstring>
 #include <cxxabi.h>
 #include <exception>
+#include <pthread.h>
 #include <stdexcept>
 #include <typeinfo>
 #include <unwind.h>
@@ -38,22 +46,41 @@ struct goroutine_exit {};
 void swallowed(_Unwind_Reason_Code, _Unwind_Exception*) { die(me()->g, "grt::exit() was caught and not rethrown"); }
 
 // Runs on the goroutine's stack, perhaps on another thread than the last time.
-_Unwind_Reason_Code stop(int, _Unwind_Action actions, _Unwind_Exception_Class, _Unwind_Exception*,
-                         _Unwind_Context* frame, void*) {
-  M* m = me();
-  G* g = m->g;
-  if (_Unwind_GetCFA(frame) == reinterpret_cast<std::uintptr_t>(g->stk)) { // nothing is left to unwind
-    *m->eh = {nullptr, 0};
-    g->ext->exiting = nullptr;
-    grt_end();
-  }
+_Unwind_Reason_Code stop(int, _Unwind_Action actions, _Unwind_Exception_Class, _Unwind_Exception*, _Unwind_Context*,
+                         void*) {
   if (actions & _UA_END_OF_STACK)
-    die(g, "grt::exit() met a function without unwind tables (-fexceptions or -funwind-tables makes them)");
+    die(me()->g, "grt::exit() met a function without unwind tables (-fexceptions or -funwind-tables makes them)");
   return _URC_NO_REASON;
 }
 } // namespace
 
+// The exception itself is left where it is: that of pthread_exit belongs to the thread, and this is its last use.
+void end_unwound() noexcept {
+  M* m = me();
+  *m->eh = {nullptr, 0};
+  if (m->g->ext) m->g->ext->exiting = nullptr;
+  grt_end();
+}
+
+namespace {
+// The thread ends, on its own stack. thread_leave() has been called before a thread of the runtime ends as it should.
+void thread_ends(void*) {
+  M* m = me();
+  if (!m) return;
+  if (m->g == m->g0p) fatal("a thread of the runtime was ended by pthread_exit() or pthread_cancel()");
+  die(m->g, "pthread_exit() met a function without unwind tables (-fexceptions or -funwind-tables makes them)");
+}
+} // namespace
+
+void watch_thread_end() noexcept {
+  static pthread_key_t key;
+  static const bool made = pthread_key_create(&key, thread_ends) == 0;
+  if (made) pthread_setspecific(key, &key);
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, nullptr);
+}
+
 void report_begin(const G* g, const char* what) noexcept {
+  claim_report();
   text_out t(2);
   say_who(t.str("grt: fatal: "), g).str(": ").str(what);
 }

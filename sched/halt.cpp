@@ -98,6 +98,7 @@ bool somebody_could_run() noexcept {
 
 void halt_at_exit() noexcept {
   if (forked.load(std::memory_order_relaxed)) return;
+  await_report(); // what dies at this moment ends the process, not exit()
   M* m = me();
   if (m) thread_leave();
   if (m && m->lost.load(std::memory_order_acquire) == lost_state::gone) { // [LOST-1] it had no P any more

@@ -97,6 +97,7 @@ void* worker_main(void* arg) {
 
 // As Go does: a program that needs so many is broken, and would break the machine.
 [[noreturn]] void too_many() noexcept {
+  claim_report();
   {
     text_out t(2);
     t.str("grt: fatal: ")

@@ -19,6 +19,7 @@
 #include <utility>
 
 #include "base/futex.hpp"
+#include "sched/faults.hpp"
 #include "sched/handoff.hpp"
 #include "sched/hooks.hpp"
 #include "sched/protocol_handoff.hpp"
@@ -275,7 +276,7 @@ G* search(M* m) noexcept {
     stack::age(p->stacks);
     if (GRT_UNLIKELY(stack::guards() == stack::guard_kind::canary) &&
         !(hooks.load(std::memory_order_relaxed) & hook_canary))
-      hooks.fetch_or(hook_canary, std::memory_order_relaxed); // since a window ago
+      canaries_begin(); // since a window ago
     if (GRT_UNLIKELY(!may_start(p))) {
       if (G* g = pick_woken(m)) return g;
       continue;

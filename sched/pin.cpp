@@ -28,6 +28,7 @@
 #include <grt/go.hpp>
 
 #include "base/futex.hpp"
+#include "sched/faults.hpp"
 #include "sched/halt.hpp"
 #include "sched/handoff.hpp"
 #include "sched/hooks.hpp"
@@ -48,7 +49,7 @@ void* keeper_main(void* arg) {
     await_turn(m);
     if (GRT_UNLIKELY(halted.load(std::memory_order_relaxed))) grt::await_lift(m);
     G* g = std::exchange(m->lend, nullptr);
-    record(m, trace::kind::run, g->id);
+    about_to_run(m, g);
     switch_to(m, &m->g0, g, no_lock(m));
     if (!back_on_g0(m) && !rejoin(m)) { // sysmon gave the P back to the lender while the goroutine computed or blocked
       drift_ends(m);

@@ -5,6 +5,7 @@
 namespace grt {
 
 struct G;
+class text_out;
 /// debug/quit.cpp. Once, at the end of the first start.
 void watch_sigquit() noexcept;
 /// debug/dump.cpp. Every goroutine and thread that waits, for what, and its stack. Allocates nothing, takes no lock.
@@ -14,6 +15,9 @@ bool take_sample(const void* context) noexcept;
 /// debug/in_exit.cpp. Does the caller run within exit(3), in the destructor of a static object or a handler? Any
 /// thread. Allocates nothing. Stack: 10 KB.
 bool stack_is_in_exit() noexcept;
+/// debug/blame.cpp. "goroutine 7 [name]", or its line "  created at ...", of any goroutine. Allocates nothing, takes no
+/// lock.
+void say_other(text_out& t, const G* g, bool birth) noexcept;
 /// debug/mutexwatch.cpp. At the first start, before the first thread: sets hook_mutexwatch if the library is there.
 void mutexwatch_start() noexcept;
 /// Under hook_mutexwatch, every thread of the runtime as it starts.

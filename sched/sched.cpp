@@ -2,10 +2,12 @@
 #include "sched/sched.hpp"
 
 #include <cstring>
+#include <cxxabi.h>
 #include <sched.h>
 #include <utility>
 
 #include "base/futex.hpp"
+#include "sched/faults.hpp"
 #include "sched/foreign.hpp"
 #include "sched/handoff.hpp"
 #include "sched/hooks.hpp"
@@ -19,14 +21,9 @@ global_queue injected;
 arch::fp_env fp_default;
 
 namespace {
-void check_canary(G* g) noexcept {
-  if ((hooks.load(std::memory_order_relaxed) & hook_canary) && g->stk && !stack::canary_intact(g->stk))
-    fatal("stack overflow found by its canary: raise it with grt::attr::stack_max or GRT_STACK_MAX. goroutine ", g->id);
-}
-
 // What the hooks ask for before a goroutine gives way.
 GRT_NOINLINE void about_to_switch(G* self, wait_reason why) noexcept {
-  check_canary(self);
+  if (hooks.load(std::memory_order_relaxed) & hook_canary) check_canary(self);
   watch_mutexes(self, trace::to_string(why));
   fp_leave(self);
 }
@@ -48,7 +45,10 @@ GRT_INLINE G* pick_or_g0(M* m, P* p, G* self) noexcept {
 }
 
 GRT_INLINE void record_switch(M* m, G* from, G* to, trace::kind what, std::uint32_t arg = 0) noexcept {
-  if (GRT_LIKELY(!(hooks.load(std::memory_order_relaxed) & hook_trace))) return;
+  std::uint32_t hooked = hooks.load(std::memory_order_relaxed);
+  if (GRT_LIKELY(!(hooked & (hook_trace | hook_canary)))) return;
+  if (hooked & hook_canary) check_frames(to);
+  if (!(hooked & hook_trace)) return;
   record_slow(m, what, from->id, 0, arg);
   if (to != m->g0p) record_slow(m, trace::kind::run, to->id, 0, 0);
 }
@@ -334,7 +334,7 @@ GRT_INLINE void end_goroutine([[maybe_unused]] bool may_stay) noexcept {
   }
   std::uint32_t hooked = hooks.load(std::memory_order_relaxed);
   if (GRT_UNLIKELY(hooked)) {
-    check_canary(g);
+    if (hooked & hook_canary) check_overrun(g);
     watch_mutexes(g, "its end");
   }
   m = enter_here(m); // an end needs a P: its caches take back what the goroutine had
@@ -342,7 +342,7 @@ GRT_INLINE void end_goroutine([[maybe_unused]] bool may_stay) noexcept {
   g_ext* ext = g->ext ? drop_ext(g) : nullptr;
   bool sized = ext && ext->stack_max, pinned = g->pinned;
   // Who deletes ext, outside the bracket, and closes the window once we have left it.
-  bool by_g0 = GRT_ASAN || ext || (hooked & hook_valgrind);
+  bool by_g0 = GRT_ASAN || ext || (hooked & (hook_valgrind | hook_canary)); // canary: g0 looks before the next one runs
   san::release(g); // to the next in this slot: chan and sync, which TSan watches, write into it. It hides a race
                    // between those two
   count_one(p->exited);
@@ -402,7 +402,11 @@ void grt_gmain(std::uintptr_t release) {
     G* g = me()->g;
     san::acquire(g);
     if (GRT_UNLIKELY(hooks.load(std::memory_order_relaxed) & hook_fp)) fp_arrive(g);
-    g->run(g->closure);
+    try {
+      g->run(g->closure);
+    } catch (abi::__forced_unwind&) { // no other exception sees this handler: an uncaught one leaves the stack intact
+      end_unwound();
+    }
     end_goroutine(true);
   }
 }

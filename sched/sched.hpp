@@ -280,6 +280,8 @@ text_out& say_who(text_out& t, const G* g);   // "goroutine 7 [name]"
 text_out& say_birth(text_out& t, const G* g); // "  created at file:line\n", or a code address
 void report_begin(const G* g, const char* what) noexcept; // "grt: fatal: goroutine 7 [name]: what" (exit.cpp)
 [[noreturn]] void report_end(const G* g) noexcept;        // its stack, where it was created; aborts
+void watch_thread_end() noexcept;                         // each thread of the runtime as it starts (exit.cpp)
+[[noreturn]] void end_unwound() noexcept;                 // where a forced unwind leaves the goroutine's function
 void terminated(M* m) noexcept;                           // std::terminate was called: reports if grt::exit() is why
 extern arch::fp_env fp_default; // the process's when the runtime started; every thread of the runtime begins with it
 /// attr::fp_env, around every switch: its goroutine takes its environment along and leaves the default one behind.

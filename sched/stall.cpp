@@ -43,16 +43,14 @@ void on_signal(int, siginfo_t*, void* context) {
     return; // it has come by meanwhile
   G* g = m->g;
   if (first_time(g)) {
-    {
-      text_out t(2);
-      say_who(t.str("grt: stall: "), g)
-          .str(" has held its thread for ")
-          .dec(m->stalled_ms.load(std::memory_order_relaxed))
-          .str(" ms");
-      if (g->line) t.str(", created at ").str(static_cast<const char*>(g->site)).str(":").dec(g->line);
-      t.str("\n");
-    }
-    write_backtrace(2);
+    long_text_out t(2);
+    say_who(t.str("grt: stall: "), g)
+        .str(" has held its thread for ")
+        .dec(m->stalled_ms.load(std::memory_order_relaxed))
+        .str(" ms");
+    if (g->line) t.str(", created at ").str(static_cast<const char*>(g->site)).str(":").dec(g->line);
+    t.str("\n");
+    write_backtrace(t);
   }
   errno = e;
 }

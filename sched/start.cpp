@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "base/futex.hpp"
+#include "sched/faults.hpp"
 #include "sched/halt.hpp"
 #include "sched/handoff.hpp"
 #include "sched/hooks.hpp"
@@ -33,6 +34,7 @@
 #include "sched/slab.hpp"
 #include "sched/stall.hpp"
 #include "sched/timers.hpp"
+#include "stack/overflow.hpp"
 
 extern "C" {
 extern __thread grt::M* grt_tls_m __attribute__((tls_model("initial-exec")));
@@ -107,17 +109,6 @@ text_out& say_birth(text_out& t, const G* g) {
 }
 
 namespace {
-// Who runs on the window that holds `at`.
-void describe(int fd, const char* at, bool birth) {
-  stack::bounds want{}, have{};
-  stack::find(at, want);
-  M* m = me();
-  if (!m || !m->g || !m->g->stk || !stack::find(m->g->stk - 1, have) || have.guard != want.guard) return;
-  text_out t(fd);
-  if (birth) say_birth(t, m->g);
-  else say_who(t, m->g).str(": ");
-}
-
 // The stack is intact: nobody catches, so the unwinder's first phase ended at the trampoline and nothing was unwound.
 [[noreturn]] void on_terminate() {
   M* m = me();
@@ -137,6 +128,9 @@ void describe(int fd, const char* at, bool birth) {
       report_end(m->g);
     }
   }
+#ifdef __GLIBCXX__
+  if (terminate_before == __gnu_cxx::__verbose_terminate_handler) claim_report(); // one of the program's may not end it
+#endif
   if (terminate_before) terminate_before();
   std::abort();
 }
@@ -161,6 +155,7 @@ void in_child() {
 unsigned threads() noexcept { return n_threads.load(std::memory_order_relaxed); }
 void thread_leave() noexcept {
   grt_tls_m = nullptr; // destructors of thread_local objects may use grt yet, as any thread does
+  stack::remove_altstack();
   n_threads.fetch_sub(1, std::memory_order_relaxed);
 }
 
@@ -173,6 +168,7 @@ void thread_enter(M* m) noexcept {
   prctl(PR_SET_TIMERSLACK, 1);
   prctl(PR_SET_NAME, "grt");
   stack::install_altstack();
+  watch_thread_end();
   if (hooks.load(std::memory_order_relaxed) & hook_mutexwatch) mutexwatch_follow();
   pthread_attr_t a;
   if (pthread_getattr_np(pthread_self(), &a) == 0) {
@@ -317,8 +313,8 @@ void start(const options& asked) {
   fp_default = arch::fp_save();
   pthread_sigmask(SIG_SETMASK, nullptr, &program_mask);
   calibrate();
-  stack::install_overflow_handler(describe);
-  if (stack::guards() == stack::guard_kind::canary) hooks.fetch_or(hook_canary, std::memory_order_relaxed);
+  faults_start();
+  if (stack::guards() == stack::guard_kind::canary) canaries_begin();
   if (san::on_valgrind()) hooks.fetch_or(hook_valgrind, std::memory_order_relaxed);
   if (!n) {
     n = std::min(cpus_allowed(), procs_max);
@@ -371,7 +367,7 @@ GRT_NOINLINE void mloop(M* m) noexcept {
       }
     }
     g->last = static_cast<std::uint8_t>(m->id);
-    record(m, trace::kind::run, g->id);
+    about_to_run(m, g);
     switch_to(m, &m->g0, g, no_lock(m));
     if (GRT_UNLIKELY(!back_on_g0(m)) && !rejoin(m) && !rest(m)) return thread_leave();
   }

@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #include "base/futex.hpp"
+#include "sched/faults.hpp"
 #include "sched/halt.hpp"
 #include "sched/handoff.hpp"
 #include "sched/hooks.hpp"
@@ -204,12 +205,14 @@ void* sysmon_main(void*) {
   for (std::uint64_t quiet = 0;;) {
     if (GRT_UNLIKELY(halted.load(std::memory_order_relaxed))) watch_exit();
     std::uint32_t n = calls.load(std::memory_order_acquire); // [SYSMON-1]
+    check_running();
     look l(n != answered);
     answered = n;
     pages.work(l.now, l.idle);
     quiet = l.idle && !stall_ns ? quiet + 1 : 0; // the watchdog never sleeps
     if (quiet >= quiet_looks && sysmon_sleeps()) {
       while (calls.load(std::memory_order_relaxed) == n) {
+        check_running();
         pages.work(now_ns(), true);
         std::uint64_t now = now_ns(), until = std::max(pages.next, now + ms);
         bool rest = !pages.left && sysmon_rests() && !pages.needed(true); // in this order

@@ -1,69 +1,173 @@
-// stack/overflow.cpp - a fault in a guard becomes a report; every other fault goes where it would have gone.
+// stack/overflow.cpp - faults: which of them are stack overflows, and what happens to the others.
+//
+// When is a fault in a guard a stack overflow? The address alone does not tell: any bad pointer may point there. The
+// stack pointer does. Code reaches its own guard in small steps below the stack pointer (a push, a call, the red zone
+// of x86-64, the pre-indexed store of AArch64), at the stack pointer (the probes of -fstack-clash-protection, one a
+// page), or in a frame that the stack pointer has already been lowered for (alloca, a large array, unprobed frames). In
+// all of these the access is not far below the stack pointer, and may be far above it. So, for the window of the
+// goroutine that the thread runs:
+//   1. sp is above the guard     an overflow if the access is below the usable part and at most two pages below sp.
+//   (One
+//                                page for the step. One because a kernel may report the page instead of the address.)
+//   2. sp is in the guard, or    an overflow if the access is in this range as well: the frames went down there. A
+//   stack
+//      up to 8 MB below it       that a goroutine keeps elsewhere, a coroutine's, is further away.
+//   3. as 2, without a guard     an overflow wherever the access is: frames and neighbours below are destroyed.
+//   4. otherwise                 a bad pointer, even if the guard is the goroutine's own.
+// Between the store to M::g and the change of the stack pointer, a switch runs C++ code on the window of the goroutine
+// that leaves (grt_bind). There the thread runs another goroutine than the window's; is_overflow_of is the rule for it.
+//
+// A signal that somebody sent (kill, raise, sigqueue: si_code <= 0), and the two reports of hardware errors that belong
+// to no instruction, keep the effect that they would have without grt: the earlier handler, nothing if the program
+// ignores them, or the end of the process. A fault has the default effect by itself, because the instruction is run
+// again. A signal that was sent does not come again, so it is queued again to this thread with all its information, and
+// blocked until the handler has returned: it then ends the process with the registers of the code it interrupted.
+#include "stack/overflow.hpp"
+
 #include <algorithm>
+#include <atomic>
+#include <cerrno>
 #include <csignal>
-#include <cstdlib>
 #include <utility>
 
+#include <pthread.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
-
-#include "base/check.hpp"
-#include "stack/windows.hpp"
+#include <sys/syscall.h>
+#include <ucontext.h>
+#include <unistd.h>
 
 namespace grt::stack {
 namespace {
-struct sigaction before[2]; // SIGSEGV, SIGBUS
-void (*describe_owner)(int, const char*, bool);
+constexpr std::size_t page = 4096, step_most = 2 * page, frame_most = stack_max_most;
+constexpr int memory_tag_async = 8, memory_error_async = 5; // SEGV_MTEAERR, BUS_MCEERR_AO; not in older headers
 
-void report(const char* fault, const bounds& b) {
-  text_out(2).str("grt: fatal: ");
-  describe_owner(2, fault, false);
-  text_out(2)
-      .str("stack overflow: more than ")
-      .dec(b.stack_max)
-      .str(" bytes used (fault at ")
-      .hex(reinterpret_cast<std::uintptr_t>(fault))
-      .str(")\n");
-  describe_owner(2, fault, true);
-  text_out(2)
-      .str("  raise it with grt::attr::stack_max or GRT_STACK_MAX=")
-      .dec(std::min(b.stack_max * 2, stack_max_most) >> 10)
-      .str("K\n");
-  write_backtrace(2);
-  std::signal(SIGABRT, SIG_DFL);
-  std::abort();
+constexpr int signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE};
+struct sigaction before[4];
+std::atomic<bool> spent[4]; // its SA_RESETHAND has taken effect
+void (*judge_fault)(const fault&) noexcept;
+
+bool is_function(const struct sigaction& a) noexcept {
+  return (a.sa_flags & SA_SIGINFO) || (a.sa_handler != SIG_DFL && a.sa_handler != SIG_IGN);
+}
+
+bool was_sent(int sig, const siginfo_t* info) noexcept {
+  return info->si_code <= 0 || (sig == SIGBUS && info->si_code == memory_error_async) ||
+         (sig == SIGSEGV && info->si_code == memory_tag_async);
+}
+
+std::uintptr_t stack_pointer(const ucontext_t* c) noexcept {
+#if defined(__x86_64__)
+  return static_cast<std::uintptr_t>(c->uc_mcontext.gregs[15]); // REG_RSP
+#else
+  return c->uc_mcontext.sp;
+#endif
+}
+
+// As the kernel would have called it, on this stack.
+void call(const struct sigaction& handler, int sig, siginfo_t* info, void* context) {
+  sigset_t mask = handler.sa_mask;
+  if (!(handler.sa_flags & SA_NODEFER)) sigaddset(&mask, sig);
+  pthread_sigmask(SIG_BLOCK, &mask, nullptr); // until the return from on_fault
+  if (handler.sa_flags & SA_SIGINFO) handler.sa_sigaction(sig, info, context);
+  else handler.sa_handler(sig);
+}
+
+void default_effect(int sig, siginfo_t* info, ucontext_t* context, bool sent) noexcept {
+  struct sigaction a {};
+  a.sa_handler = SIG_DFL;
+  sigaction(sig, &a, nullptr);
+  if (!sent) return;
+  sigset_t mask;
+  sigemptyset(&mask);
+  sigaddset(&mask, sig);
+  pthread_sigmask(SIG_BLOCK, &mask, nullptr);
+  sigdelset(&context->uc_sigmask, sig);
+  auto thread = static_cast<pid_t>(syscall(SYS_gettid));
+  if (syscall(SYS_rt_tgsigqueueinfo, getpid(), thread, sig, info)) syscall(SYS_tgkill, getpid(), thread, sig);
 }
 
 void on_fault(int sig, siginfo_t* info, void* context) {
-  bounds b;
-  const char* at = static_cast<const char*>(info->si_addr);
-  if (info->si_code > 0 && find(at, b) && at < b.low) report(at, b);
-  const struct sigaction& old = before[sig == SIGBUS];
-  if (old.sa_flags & SA_SIGINFO) return old.sa_sigaction(sig, info, context);
-  if (old.sa_handler != SIG_DFL && old.sa_handler != SIG_IGN) return old.sa_handler(sig);
-  std::signal(sig, SIG_DFL); // the fault repeats and the core is right
+  int error = errno;
+  auto which = std::find(signals, signals + 3, sig) - signals;
+  const struct sigaction& old = before[which];
+  bool sent = was_sent(sig, info), handled = is_function(old) && !spent[which].load(std::memory_order_relaxed);
+  auto* c = static_cast<ucontext_t*>(context);
+  if (!sent) judge_fault({reinterpret_cast<std::uintptr_t>(info->si_addr), stack_pointer(c), handled});
+  errno = error;
+  if (handled && (old.sa_flags & SA_RESETHAND)) handled = !spent[which].exchange(true, std::memory_order_relaxed);
+  if (handled) call(old, sig, info, context);
+  else if (!sent || is_function(old) || old.sa_handler != SIG_IGN) default_effect(sig, info, c, sent);
+  errno = error;
 }
+
+void install(int which) noexcept {
+  int sig = signals[which];
+  struct sigaction& old = before[which];
+  sigaction(sig, nullptr, &old);
+  struct sigaction a {};
+  a.sa_sigaction = on_fault;
+  a.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER; // a fault while a report is written must not be a silent end
+  if (!is_function(old) || (old.sa_flags & SA_RESTART)) a.sa_flags |= SA_RESTART;
+  sigaction(sig, &a, nullptr);
+}
+
+thread_local void* altstack; // null: none, or not ours
+thread_local std::size_t altstack_bytes;
 } // namespace
+
+bool is_overflow(const bounds& own, bool unguarded, std::uintptr_t at, std::uintptr_t sp) noexcept {
+  auto guard = reinterpret_cast<std::uintptr_t>(own.guard), low = guard + guard_bytes,
+       high = reinterpret_cast<std::uintptr_t>(own.high);
+  if (sp >= low) return sp < high && at < low && sp - at <= step_most;
+  return sp + frame_most >= guard && (unguarded || (at < low && at + frame_most + step_most >= guard));
+}
+
+bool is_overflow_of(const bounds& hit, std::uintptr_t at, std::uintptr_t sp) noexcept {
+  auto guard = reinterpret_cast<std::uintptr_t>(hit.guard), low = guard + guard_bytes;
+  return at >= guard && at < low && sp >= guard && (sp < at || sp - at <= step_most);
+}
 
 void install_altstack() noexcept {
   stack_t have;
   if (sigaltstack(nullptr, &have) == 0 && !(have.ss_flags & SS_DISABLE)) return;
   std::size_t n = std::max<std::size_t>(64 << 10, 2 * getauxval(51 /* AT_MINSIGSTKSZ */) + (32 << 10));
+  n = (n + page - 1) / page * page + page;
   void* p = mmap(nullptr, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (p == MAP_FAILED) return; // the overflow kills without a report
+  mprotect(p, page, PROT_NONE);
   stack_t s{};
-  s.ss_sp = p;
-  s.ss_size = n;
-  sigaltstack(&s, nullptr);
+  s.ss_sp = static_cast<char*>(p) + page;
+  s.ss_size = n - page;
+  if (sigaltstack(&s, nullptr)) {
+    munmap(p, n);
+    return;
+  }
+  altstack = p;
+  altstack_bytes = n;
 }
 
-void install_overflow_handler(void (*describe)(int fd, const char* at, bool birth)) noexcept {
-  if (std::exchange(describe_owner, describe)) return; // a start that failed later on is tried again
-  struct sigaction a {};
-  a.sa_sigaction = on_fault;
-  a.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
-  sigaction(SIGSEGV, &a, &before[0]);
-  sigaction(SIGBUS, &a, &before[1]);
+void remove_altstack() noexcept {
+  if (!altstack) return;
+  stack_t have;
+  if (sigaltstack(nullptr, &have) || have.ss_sp != static_cast<char*>(altstack) + page) return; // the program's by now
+  stack_t none{};
+  none.ss_flags = SS_DISABLE;
+  if (sigaltstack(&none, nullptr)) return;
+  munmap(std::exchange(altstack, nullptr), altstack_bytes);
+}
+
+void install_fault_handler(void (*judge)(const fault&) noexcept) noexcept {
+  if (std::exchange(judge_fault, judge)) return; // a start that failed later on is tried again
+  install(0);
+  install(1);
+}
+
+void install_for_canaries() noexcept {
+  static std::atomic<bool> done{false};
+  if (done.exchange(true, std::memory_order_relaxed)) return;
+  install(2);
+  install(3);
 }
 
 } // namespace grt::stack

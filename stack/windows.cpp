@@ -29,6 +29,9 @@ int pidfd = -1;
 namespace {
 constexpr int madv_populate_write = 23; // Linux 5.14; not in older headers
 constexpr std::size_t chunk_bytes = 64 << 20, canary_words = 8;
+// Below an arena. A frame that jumps over the guard of the lowest window, or an overflow where no guard is, must not
+// reach what the kernel has mapped there: thread stacks, the runtime's own memory.
+constexpr std::size_t spare_below = stack_max_most;
 constexpr std::uint64_t canary_value = 0x9e3779b97f4a7c15;
 
 std::size_t default_class = 2, credits, slack;
@@ -61,7 +64,8 @@ bool reserve(arena& a, std::size_t usable, std::size_t bytes) {
   void* p = MAP_FAILED;
   for (; bytes >= chunk_bytes && (p = map(bytes, PROT_NONE)) == MAP_FAILED;) bytes /= 2;
   if (p == MAP_FAILED) return false;
-  a.capacity = bytes / a.stride;
+  char* base = static_cast<char*>(p) + spare_below;
+  a.capacity = (bytes - spare_below) / a.stride;
   std::size_t words = a.capacity / per_word + 1;
   void* lists = map(words * (per_word * sizeof(char*) + 2 * sizeof(std::uint64_t) + 1), PROT_READ | PROT_WRITE);
   if (lists == MAP_FAILED) {
@@ -72,7 +76,7 @@ bool reserve(arena& a, std::size_t usable, std::size_t bytes) {
   a.cold = reinterpret_cast<std::uint64_t*>(a.pool + words * per_word);
   a.canaries = reinterpret_cast<std::atomic<std::uint64_t>*>(a.cold + words);
   a.guards = reinterpret_cast<guarding*>(a.canaries + words);
-  __atomic_store_n(&a.base, static_cast<char*>(p), __ATOMIC_RELEASE); // [ARENA-1] find() may now look
+  __atomic_store_n(&a.base, base, __ATOMIC_RELEASE); // [ARENA-1] find() may now look
   return true;
 }
 
@@ -259,11 +263,70 @@ bool find(const void* address, bounds& out) noexcept {
   return true;
 }
 
+bool find_guard(const void* address, bounds& out) noexcept {
+  const arena* a = arena_of(address);
+  if (!a || !find(address, out) || address >= out.low) return false;
+  std::size_t i = a->index(out.guard);
+  return i < __atomic_load_n(&a->carved, __ATOMIC_RELAXED) && !a->canary(i);
+}
+
+namespace {
+char* low_of(const arena& a, std::size_t i) noexcept { return a.window(i) + guard_bytes; }
+
+// Others may be writing there. Each word read once, seen by no sanitizer.
+__attribute__((no_sanitize("address", "thread"))) bool all_are(const char* from, std::size_t bytes,
+                                                               std::uint64_t value) noexcept {
+  auto* words = reinterpret_cast<const volatile std::uint64_t*>(from);
+  for (std::size_t i = 0; i < bytes / sizeof value; i++)
+    if (words[i] != value) return false;
+  return true;
+}
+bool broken(const arena& a, std::size_t i) noexcept {
+  return a.canary(i) && !all_are(low_of(a, i), canary_words * sizeof canary_value, canary_value);
+}
+// Nothing but an overflow writes below a canary. A page that is in memory may be one that mlockall has filled.
+bool written_below(const arena& a, std::size_t i) noexcept {
+  unsigned char in_memory[guard_bytes / page];
+  if (!a.canary(i) || mincore(a.window(i), guard_bytes, in_memory)) return false;
+  for (std::size_t k = 0; k < guard_bytes / page; k++)
+    if ((in_memory[k] & 1) && !all_are(a.window(i) + k * page, page, 0)) return true;
+  return false;
+}
+} // namespace
+
+bool unguarded(const char* top) noexcept {
+  const arena* a = arena_of(top);
+  return a && a->canary(a->index(top));
+}
+
 bool canary_intact(const char* top) noexcept {
   const arena* a = arena_of(top);
-  if (!a || !a->canary(a->index(top))) return true;
-  const auto* words = reinterpret_cast<const std::uint64_t*>(a->window(a->index(top)) + guard_bytes);
-  return std::all_of(words, words + canary_words, [](std::uint64_t v) { return v == canary_value; });
+  return !a || !broken(*a, a->index(top));
+}
+
+bool ran_over(const char* top) noexcept {
+  const arena* a = arena_of(top);
+  return a && (broken(*a, a->index(top)) || written_below(*a, a->index(top)));
+}
+
+char* overrun_above(const char* top) noexcept {
+  const arena* a = arena_of(top);
+  if (!a) return nullptr;
+  std::size_t i = a->index(top);
+  bool own = broken(*a, i);
+  if (i + 1 < a->capacity && broken(*a, i + 1)) i++;
+  else if (!own) return nullptr;
+  while (i + 1 < a->capacity && broken(*a, i + 1)) i++;
+  return a->top_of(i);
+}
+
+char* find_overrun() noexcept {
+  for (const arena& a : arenas) {
+    if (!__atomic_load_n(&a.base, __ATOMIC_ACQUIRE)) continue; // [ARENA-1]
+    for (std::size_t i = __atomic_load_n(&a.carved, __ATOMIC_RELAXED); i-- > 0;)
+      if (broken(a, i) || written_below(a, i)) return a.top_of(i);
+  }
+  return nullptr;
 }
 
 counts read_counts() noexcept { return {arenas[default_class].carved, credits}; }

@@ -61,8 +61,24 @@ struct bounds {
 };
 /// Which window, guard included, holds this address. Async-signal-safe.
 bool find(const void* address, bounds& out) noexcept;
+/// The same, if the address lies in a guard that is in place.
+bool find_guard(const void* address, bounds& out) noexcept;
+
+// Canaries: eight words at the low end of a window that has no guard. The 64 KB below are memory that nobody uses, and
+// below those stands the next window's first frame. All of these are async-signal-safe.
+/// A canary stands in for the guard of top's window.
+bool unguarded(const char* top) noexcept;
 /// false: a window without a guard has run over. Only worth asking once guards() says canary.
 bool canary_intact(const char* top) noexcept;
+/// The same, also for an overflow whose frames have left out the canary: looks for anything written below it. Cost: a
+/// system call.
+bool ran_over(const char* top) noexcept;
+/// The window whose overflow may have destroyed frames on top's window, by its top: the uppermost of those, top's own
+/// included, whose canaries are broken without a gap. null: none is.
+char* overrun_above(const char* top) noexcept;
+/// The uppermost window of all that ran over, by its top. null: none. Cost: a microsecond for each window without
+/// guard.
+char* find_overrun() noexcept;
 
 struct counts {
   std::size_t opened, credits;
@@ -72,11 +88,5 @@ counts read_counts() noexcept;
 std::size_t resident_bytes() noexcept;
 /// How much address space may be reserved at once here; valid after start.
 std::size_t most_reserved() noexcept;
-
-/// Per OS thread: an alternate signal stack for the overflow report.
-void install_altstack() noexcept;
-/// SIGSEGV and SIGBUS, where the disposition was default; else ours goes first and chains. `describe` writes who runs
-/// on the window that holds `at`, or where it was created; must not allocate.
-void install_overflow_handler(void (*describe)(int fd, const char* at, bool birth)) noexcept;
 
 } // namespace grt::stack

@@ -161,6 +161,9 @@ void yield() noexcept;
 /// (destructors are) and a C function without unwind tables are fatal, with a report. In grt::run's f: run<void>
 /// returns, any other throws std::logic_error; so does task::get. @throws std::logic_error outside a goroutine. Cost:
 /// as an exception. Go: runtime.Goexit.
+/// pthread_exit() in a goroutine does the same, also in a pinned one: it ends the goroutine, and its argument is lost.
+/// Its destructors should not wait, because the exception belongs to the thread. Threads of the runtime cannot be
+/// cancelled: pthread_cancel has no effect on them.
 [[noreturn]] void exit();
 
 struct stack_bounds {

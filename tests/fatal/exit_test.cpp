@@ -3,6 +3,7 @@
 
 #include <csignal>
 #include <cstdlib>
+#include <pthread.h>
 #include <stdexcept>
 
 #include <grt/grt.hpp>
@@ -76,6 +77,24 @@ TEST(FatalExit, ADestructorOnTheWay_ThrowsOrExits) {
                 grt::exit();
               }),
               KilledBySignal(SIGABRT), "grt::exit\\(\\) was called by a destructor that an earlier call of it runs");
+}
+// call_without_tables(f) calls f(). Nothing tells an unwinder how to get out of it.
+#if defined(__x86_64__)
+asm(".text\n.globl call_without_tables\n.type call_without_tables, %function\ncall_without_tables:\n"
+    "  pushq %rbx\n  call *%rdi\n  popq %rbx\n  ret\n.size call_without_tables, .-call_without_tables");
+#else
+asm(".text\n.globl call_without_tables\n.type call_without_tables, %function\ncall_without_tables:\n"
+    "  stp x29, x30, [sp, #-16]!\n  blr x0\n  ldp x29, x30, [sp], #16\n  ret\n"
+    ".size call_without_tables, .-call_without_tables");
+#endif
+extern "C" void call_without_tables(void (*f)());
+TEST(FatalExit, ThroughAFunctionWithoutUnwindTables) {
+  EXPECT_EXIT(run([] { call_without_tables([] { grt::exit(); }); }), KilledBySignal(SIGABRT),
+              "^grt: fatal: goroutine [0-9]+: grt::exit\\(\\) met a function without unwind tables");
+  for (bool pinned : {false, true})
+    EXPECT_EXIT(run(attr{.pinned = pinned}, [] { call_without_tables([] { pthread_exit(nullptr); }); }),
+                KilledBySignal(SIGABRT),
+                "^grt: fatal: goroutine [0-9]+: pthread_exit\\(\\) met a function without unwind tables.*created at ");
 }
 TEST(FatalExit, AnExceptionAfterwardsIsReportedAsEver) {
   EXPECT_EXIT(run([] {

@@ -3,6 +3,8 @@
 
 #include <atomic>
 #include <cxxabi.h>
+#include <exception>
+#include <pthread.h>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -210,5 +212,73 @@ TEST_F(Exit, LeavesTheStackReusable) { // windows, slots and exception state go 
     }
     w.wait();
   });
+}
+
+// ---- pthread_exit: the same for a goroutine
+
+TEST_F(Exit, ByPthreadExit_EndsTheGoroutineAlone) {
+  std::string order;
+  wait_group w;
+  for (int i = 0; i < 20; i++) { // more often than there are threads
+    go_counted(w, [&] {
+      if (order.size() == 20) return;
+      noted a{order, 'a'};
+      try {
+        throw std::runtime_error("handled meanwhile");
+      } catch (const std::runtime_error&) {
+        pthread_exit(nullptr);
+      }
+    });
+    w.wait();
+  }
+  EXPECT_EQ(order, std::string(20, 'a'));
+  EXPECT_EQ(run([] { return 5; }), 5);
+  EXPECT_THROW(run([]() -> int { pthread_exit(nullptr); }), std::logic_error);
+}
+TEST_F(Exit, ByPthreadExit_Pinned) {
+  wait_group w;
+  for (int i = 0; i < 5; i++) {
+    std::string order;
+    go_counted(
+        w,
+        [&] {
+          noted a{order, 'a'};
+          yield();
+          pthread_exit(nullptr);
+        },
+        attr{.pinned = true});
+    go_counted(w, [] {
+      this_goroutine::pin();
+      pthread_exit(nullptr);
+    });
+    w.wait();
+    EXPECT_EQ(order, "a");
+  }
+}
+TEST_F(Exit, ByPthreadExit_NoExceptionIsLeftBehind) { // whoever runs on this thread next
+  wait_group w;
+  for (int i = 0; i < 20; i++) {
+    go_counted(w, [] { pthread_exit(nullptr); });
+    go_counted(w, [] {
+      EXPECT_EQ(std::uncaught_exceptions(), 0);
+      EXPECT_EQ(std::current_exception(), nullptr);
+      EXPECT_THROW(throw 1, int);
+    });
+  }
+  w.wait();
+}
+TEST_F(Exit, PthreadCancelOfARuntimesThread_HasNoEffect) {
+  bool went_on = false;
+  wait_group w;
+  go_counted(
+      w,
+      [&] {
+        pthread_cancel(pthread_self());
+        pthread_testcancel();
+        went_on = true;
+      },
+      attr{.pinned = true}); // so that it takes the request along
+  w.wait();
+  EXPECT_TRUE(went_on);
 }
 } // namespace
