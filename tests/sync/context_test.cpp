@@ -117,9 +117,9 @@ TEST_F(Context, WithoutCancel_ShieldsWaitsAndDeadlines) {
   wait_group w;
   w.go([&, &parent = parent] { EXPECT_THROW(c.recv(parent), std::system_error); });
   w.go([&] { EXPECT_EQ(c.recv(free), 5); });
-  await_waiting(2, "chan receive");
+  await_waiting(2);
   cancel();
-  await_waiting(1, "chan receive");
+  await_waiting(1);
   c.send(5);
   w.wait();
   EXPECT_FALSE(free.err());
