@@ -11,6 +11,7 @@
 #include "base/check.hpp"
 #include "sched/foreign.hpp"
 #include "sched/handoff.hpp"
+#include "sched/pace.hpp"
 #include "sched/pin.hpp"
 #include "sched/ports.hpp"
 #include "sched/sched.hpp"
@@ -44,7 +45,7 @@ void deadlock_check(bool still_asleep) noexcept {
     wakes = epoch;
     return;
   }
-  if (now - since < 100'000'000) return;
+  if (now - since < pace.deadlock_ns.load(std::memory_order_relaxed)) return;
   claim_report();
   text_out(2).str("grt: fatal: all goroutines are asleep - deadlock!\n\n");
   report_waiting(2);

@@ -22,6 +22,7 @@
 #include "sched/faults.hpp"
 #include "sched/handoff.hpp"
 #include "sched/hooks.hpp"
+#include "sched/pace.hpp"
 #include "sched/protocol_handoff.hpp"
 #include "sched/sched.hpp"
 #include "sched/timers.hpp"
@@ -136,7 +137,7 @@ void sleep(M* m) noexcept {
     }
     std::uint64_t now = now_ns(), until = timers_next(), busy = somebody_runs(0);
     if (busy) until = std::min(until, now + poll_us * 1000);
-    else if (deadlock_possible()) until = std::min(until, now + std::uint64_t{100} * 1000000);
+    else if (deadlock_possible()) until = std::min(until, now + pace.deadlock_ns.load(std::memory_order_relaxed));
     idle.will_sleep_until(until);
     if (timers_next() < until || (until == wheel::never && deadlock_possible())) continue;
     if (until > now) futex_wait(&m->asleep, deep, until == wheel::never ? -1 : static_cast<std::int64_t>(until - now));

@@ -31,6 +31,7 @@
 #include "sched/halt.hpp"
 #include "sched/handoff.hpp"
 #include "sched/hooks.hpp"
+#include "sched/pace.hpp"
 #include "sched/pin.hpp"
 #include "sched/protocol_handoff.hpp"
 #include "sched/scavenge.hpp"
@@ -43,7 +44,7 @@ namespace grt {
 namespace {
 constexpr std::uint64_t ms = 1'000'000, slice_ns = 10 * ms, busy_nap = 4 * ms, quiet_nap = 10 * ms, quiet_looks = 5;
 constexpr std::uint64_t patience_ns = 60 * ms; // with a hog too many
-constexpr std::uint64_t pass_ns = 1000 * ms, again_ns = 40 * ms, again_idle_ns = 2 * ms;
+constexpr std::uint64_t again_ns = 40 * ms, again_idle_ns = 2 * ms;
 
 struct sighting {
   M* m;
@@ -186,7 +187,7 @@ struct scavenger {
   void work(std::uint64_t now, bool idle) noexcept {
     if (now < next) return;
     follow_cpus();
-    next = now + pass_ns;
+    next = now + pace.pass_ns.load(std::memory_order_relaxed);
     if (!needed(idle)) return;
     pass p = scavenge();
     if (p == pass::whole) left--;
@@ -201,7 +202,7 @@ void* sysmon_main(void*) {
   prctl(PR_SET_NAME, "grt-sysmon");
   prctl(PR_SET_TIMERSLACK, 1);
   std::uint32_t answered = calls.load(std::memory_order_relaxed);
-  scavenger pages{now_ns() + pass_ns};
+  scavenger pages{now_ns() + pace.pass_ns.load(std::memory_order_relaxed)};
   for (std::uint64_t quiet = 0;;) {
     if (GRT_UNLIKELY(halted.load(std::memory_order_relaxed))) watch_exit();
     std::uint32_t n = calls.load(std::memory_order_acquire); // [SYSMON-1]

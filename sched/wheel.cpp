@@ -55,8 +55,8 @@ void wheel::insert(timer_node* n, std::uint64_t when_ns, std::uint64_t now_ns) n
   if (!used && !advancing) now = std::max(now, now_ns >> tick_shift); // an empty wheel turns for nothing
   std::uint64_t round = (std::uint64_t{1} << tick_shift) - 1;
   n->tick = when_ns > never - round ? never >> tick_shift : (when_ns + round) >> tick_shift;
-  n->owner.store(this, std::memory_order_relaxed);
-  san::release(n); // the lock is taken in code TSan does not see
+  n->owner.store(this, std::memory_order_release); // [OWNER-1] timer_cancel may lock this wheel
+  san::release(n);                                 // the lock is taken in code TSan does not see
   place(n);
   armed++;
   std::uint64_t at = std::max(n->tick, now + 1) << tick_shift;
@@ -110,7 +110,7 @@ void wheel::absorb(wheel& from, std::uint64_t now_ns) noexcept {
       while (timer_node* n = from.slots[level][slot]) {
         from.unplace(n);
         from.armed--;
-        n->owner.store(this, std::memory_order_relaxed);
+        n->owner.store(this, std::memory_order_release); // [OWNER-1]
         place(n);
         armed++;
       }

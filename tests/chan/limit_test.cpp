@@ -228,7 +228,7 @@ TEST_F(SelectSet, KeepsItsChannelsAlive_AndHandlersMayChangeIt) {
 TEST_F(SelectSet, ManyChannels_EachValueOnce) {
   run([] {
     std::vector<chan<int>> c(100);
-    int n = scaled(20000);
+    int n = scaled(4000);
     wait_group w;
     for (std::size_t k = 0; k < c.size(); k += 10)
       w.go([&, k] {

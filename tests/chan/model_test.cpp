@@ -288,7 +288,7 @@ private:
 };
 
 TYPED_TEST(ChanModel, StepByStep_TheSameOperationsBlockAndTheOthersEndAlike) {
-  for_seeds(scaled(600), [](std::uint32_t seed) {
+  for_seeds(scaled(200), [](std::uint32_t seed) {
     grt::run([seed] { steps<TypeParam>(seed).run_program(); });
     EXPECT_EQ(owned::live, 0);
   });
@@ -458,7 +458,7 @@ private:
 };
 
 TYPED_TEST(ChanModel, Crowds_EachValueOnceAndInOrder) {
-  for_seeds(scaled(1000), [](std::uint32_t seed) {
+  for_seeds(scaled(200), [](std::uint32_t seed) {
     grt::run([seed] { crowd<TypeParam>(seed).run_program(); });
     EXPECT_EQ(owned::live, 0);
   });

@@ -15,6 +15,8 @@
 
 #include <grt/grt.hpp>
 
+#include "sched/pace.hpp"
+
 extern "C" {
 GRT_DETAIL_NOINLINE int stuck_here(const grt::chan<int>& c) { return c.recv().value_or(1) + 1; }
 }
@@ -32,6 +34,7 @@ const char* const found = "grt: fatal: all goroutines are asleep - deadlock!";
 // A deadlock of 20 goroutines that have run on all processors, after the processors went from `from` to `to`.
 [[noreturn]] void stick(unsigned from, unsigned to) {
   setenv("GRT_PROCS", std::to_string(from).c_str(), 1);
+  pace.deadlock_ns = 20'000'000; // the reports below come at the runtime's own pace
   run([&] {
     wait_group w;
     for (int i = 0; i < 200; i++)
@@ -97,12 +100,21 @@ TEST_F(DeadlockReport, WithPinnedGoroutines_SomeOfThemGone) {
 }
 #endif
 
-// No false alarm. Each waits for 400 ms, four times the rule's patience, for something that does come.
-template <class F> void expect_none(F f) { EXPECT_EXIT((f(), std::exit(0)), ExitedWithCode(0), "^$"); }
-void wait_400ms_in_the_kernel() {
+// No false alarm. Each waits for four times the rule's patience for something that does come.
+constexpr auto patience = 20ms, long_enough = 4 * patience;
+template <class F> void expect_none(F f) {
+  EXPECT_EXIT(
+      {
+        pace.deadlock_ns = std::chrono::nanoseconds(patience).count();
+        f();
+        std::exit(0);
+      },
+      ExitedWithCode(0), "^$");
+}
+void wait_in_the_kernel() {
   int fd = eventfd(0, 0);
   if (!fork()) { // who writes is no thread of ours
-    usleep(400000);
+    usleep(std::chrono::microseconds(long_enough).count());
     std::uint64_t one = 1;
     _exit(write(fd, &one, 8) != 8);
   }
@@ -114,7 +126,7 @@ TEST_F(NoDeadlock, WhileAForeignThreadWillSend) {
   expect_none([] {
     chan<int> c;
     std::thread t([=] {
-      std::this_thread::sleep_for(400ms);
+      std::this_thread::sleep_for(long_enough);
       c.send(1);
     });
     c.recv();
@@ -125,7 +137,7 @@ TEST_F(NoDeadlock, WhileAThreadIsInASystemCall) {
   expect_none([] {
     chan<int> c;
     std::thread t([=] {
-      wait_400ms_in_the_kernel();
+      wait_in_the_kernel();
       c.send(1);
     });
     run([=] { c.recv(); });
@@ -137,7 +149,7 @@ TEST_F(NoDeadlock, WhileAGoroutineIsInASystemCall) {
     run([] {
       chan<int> c;
       go([=] {
-        wait_400ms_in_the_kernel();
+        wait_in_the_kernel();
         c.send(1);
       });
       c.recv();
@@ -149,7 +161,7 @@ TEST_F(NoDeadlock, WhileAPinnedGoroutineIsInASystemCall) {
     run([] {
       chan<int> c;
       go(attr{.pinned = true}, [=] {
-        wait_400ms_in_the_kernel();
+        wait_in_the_kernel();
         c.send(1);
       });
       c.recv();
@@ -161,7 +173,7 @@ TEST_F(NoDeadlock, WhileAGoroutineSleeps) {
     run([] {
       chan<int> c;
       go([=] {
-        sleep_for(400ms);
+        sleep_for(long_enough);
         c.send(1);
       });
       c.recv();
@@ -171,7 +183,7 @@ TEST_F(NoDeadlock, WhileAGoroutineSleeps) {
 TEST_F(NoDeadlock, WhileATimerIsSet) {
   expect_none([] {
     chan<int> c;
-    timer t = after_func(400ms, [=] { c.send(1); });
+    timer t = after_func(long_enough, [=] { c.send(1); });
     c.recv();
   });
 }
@@ -179,7 +191,7 @@ TEST_F(NoDeadlock, WhileAThreadWaitsWithATimeout) {
   expect_none([] {
     chan<int> c;
     std::thread t([=] {
-      select(on_recv(chan<int>()), on_timeout(400ms));
+      select(on_recv(chan<int>()), on_timeout(long_enough));
       c.send(1);
     });
     c.recv();
@@ -195,7 +207,7 @@ TEST_F(NoDeadlock, WhileAGoroutineWaitsWithATimeout_OnAProcessorThatRetires) {
       m.lock();
       for (int i = 0; i < 16; i++) // spread over the processors
         go([&] {
-          if (!m.try_lock_for(400ms)) c.send(1);
+          if (!m.try_lock_for(long_enough)) c.send(1);
         });
       sleep_for(1ms);
       set_procs(1);

@@ -199,7 +199,7 @@ TEST_F(Sites, OfGroupsTimersAndContexts_AreTheCallers) {
   const attr named{.name = "named"};
   auto [ctx, cancel] = with_cancel(background());
   auto here = [&](unsigned line) {
-    std::vector<goroutine_info> all;
+    std::vector<debug::goroutine_info> all;
     EXPECT_TRUE(soon([&] { return (all = snapshot()).size() == 1 && all[0].st == state::waiting; }));
     std::string want = "snapshot_test.cpp:" + std::to_string(line);
     for (auto& i : all) EXPECT_NE(i.created_at.find(want), std::string::npos) << i.created_at << ", not " << want;
@@ -260,7 +260,7 @@ TEST_F(Metrics, CountStates) {
   EXPECT_EQ(m.running, 0u);
   EXPECT_EQ(m.runnable, 0u);
   EXPECT_EQ(m.spawned - before.spawned, 50u);
-  EXPECT_GT(m.switches, before.switches);
+  EXPECT_GE(m.switches - before.switches, 50u) << "each of them has run";
   gate.close();
   gone.wait();
   run([] { EXPECT_TRUE(soon([] { return debug::read_metrics().running == 1; })); });

@@ -17,6 +17,7 @@
 
 #include <grt/grt.hpp>
 
+#include "sched/pace.hpp"
 #include "tests/support/slow.hpp"
 #include "tests/support/waiting.hpp"
 
@@ -40,6 +41,7 @@ TEST(FatalDeadlock, NamesEachWaiterAndWhatItWaitsFor) {
        {"\\[mutex\\] on 0x.* created at .*fatal_test.cpp:[0-9]+", "\"collector\" \\[chan receive\\] on 0x",
         "\\[wait group\\] on 0x", "\\[select\\]", "\\[nil chan\\]"}) // in no order: a slot is any processor's
     EXPECT_EXIT(run([] {
+                  pace.deadlock_ns = 20'000'000;
                   chan<int> c;
                   mutex m;
                   wait_group w;
@@ -67,13 +69,14 @@ TEST(FatalDeadlock, WithAPinnedGoroutine) {
 }
 #endif
 
-// No false alarm: each of these could still be woken. 400 ms is four times the rule's patience.
+// No false alarm: each of these could still be woken. 80 ms is four times the patience that is set here.
 TEST(FatalDeadlock, NotWhileAForeignThreadMaySend) {
   EXPECT_EXIT(
       {
+        pace.deadlock_ns = 20'000'000;
         chan<int> c;
         std::thread t([=] {
-          std::this_thread::sleep_for(400ms);
+          std::this_thread::sleep_for(80ms);
           c.send(1);
         });
         run([=] { c.recv(); });
@@ -85,9 +88,10 @@ TEST(FatalDeadlock, NotWhileAForeignThreadMaySend) {
 TEST(FatalDeadlock, NotWhileATimerIsSet) {
   EXPECT_EXIT(
       {
+        pace.deadlock_ns = 20'000'000;
         run([] {
           chan<int> c;
-          timer t = after_func(400ms, [=] { c.send(1); });
+          timer t = after_func(80ms, [=] { c.send(1); });
           c.recv();
         });
         std::exit(0);

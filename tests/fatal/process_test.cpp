@@ -17,6 +17,7 @@
 
 #include <grt/grt.hpp>
 
+#include "sched/pace.hpp"
 #include "tests/support/slow.hpp"
 #include "tests/support/waiting.hpp"
 
@@ -417,6 +418,7 @@ TEST(ProcessFork, TheChildReleasesNoMemory_AndAtOnce) {
 // A runtime that has nothing to do sleeps: before long there are 300 ms, with everything parked, with a handful of
 // wakes. Not at once: its threads may be late for lack of cores, and the scavenger has three passes to make.
 void idle(unsigned n) {
+  pace.pass_ns = 50'000'000;
   set_procs(n);
   run([] {
     wait_group w;

@@ -7,6 +7,7 @@
 
 #include <grt/grt.hpp>
 
+#include "sched/pace.hpp"
 #include "tests/support/said.hpp"
 
 namespace {
@@ -82,6 +83,7 @@ TEST(Procs, FollowTheAffinity_UntilSomebodySaysANumber) {
   EXPECT_EXIT(
       {
         unsetenv("GRT_PROCS");
+        grt::pace.pass_ns = 20'000'000;
         unsigned n = grt::procs();
         if (n < 2) std::exit(1);
         std::atomic<bool> stop{false};
@@ -94,7 +96,7 @@ TEST(Procs, FollowTheAffinity_UntilSomebodySaysANumber) {
         while (grt::procs() != n) kernel_sleep(10);
         grt::set_procs(n + 1);
         allow(one);
-        kernel_sleep(2500); // two looks
+        kernel_sleep(200); // some looks
         stop = true;
         works.join();
         std::exit(grt::procs() == n + 1 ? 4 : 5);

@@ -79,7 +79,7 @@ std::uint64_t rounds(std::uint64_t n) {
 // A membarrier with a busy sibling costs 1 to 9 us; GRT_TEST_ROUNDS says how many takes.
 TEST(Bracket, TakesLoseNoUpdate) {
   grt::procs(); // membarrier is ready
-  outcome o = race<protocol::hardware>(rounds(1000000), false);
+  outcome o = race<protocol::hardware>(rounds(200000), false);
   std::printf("%llu brackets, %llu takes, %llu refused\n", static_cast<unsigned long long>(o.entered),
               static_cast<unsigned long long>(o.taken / 20), static_cast<unsigned long long>(o.refused));
   EXPECT_EQ(o.counted, o.entered + o.taken);
@@ -91,14 +91,12 @@ TEST(Bracket, TakesLoseNoUpdate) {
 TEST(Bracket, WithoutTheFence_UpdatesAreLost) {
   grt::procs();
   if (std::thread::hardware_concurrency() < 2) GTEST_SKIP() << "one core has one order";
-  for (int tries = 0; tries < 50; tries++) {
-    outcome o = race<without_fence>(2000000, true);
-    if (o.counted != o.entered + o.taken) {
-      std::printf("%lld lost\n", static_cast<long long>(o.entered + o.taken - o.counted));
-      return;
-    }
+  for (int tries = 1;; tries++) { // the time limit ends this: then TakesLoseNoUpdate could not find anything either
+    outcome o = race<without_fence>(10000, true);
+    if (o.counted == o.entered + o.taken) continue;
+    std::printf("%lld lost, at try %d\n", static_cast<long long>(o.entered + o.taken - o.counted), tries);
+    break;
   }
-  FAIL() << "the race that the fence prevents was not seen: this test can find nothing";
 }
 #endif
 #endif

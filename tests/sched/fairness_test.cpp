@@ -87,7 +87,7 @@ void chatter(std::atomic<bool>& stop, grt::wait_group& w, std::chrono::microseco
 
 TEST_F(Fair, ChattyPair) {
   std::atomic<std::uint64_t> n{0};
-  auto worst = bystander(scaled(1000), [&](auto& stop, auto& w) { chatter(stop, w, 0us, n); });
+  auto worst = bystander(scaled(200), [&](auto& stop, auto& w) { chatter(stop, w, 0us, n); });
   EXPECT_GT(worst.any, 1u);
   EXPECT_LE(worst.at_home, bound);
 }
@@ -110,14 +110,22 @@ TEST_F(Fair, ChattyPairThatComputes_SharesOneSlice) {
   EXPECT_LT(worst.at_home, 64u);
 }
 
+// The spawner has no scheduling point at all, but for what a hand-off makes of go(). The bystander may have lost its
+// processor, too, so `any` has a bound, twice the other: it may stand in the global queue first.
 TEST_F(Fair, SpawnerThatNeverBlocks) {
-  auto worst = bystander(20, [](auto& stop, auto& w) {
+  std::atomic<std::uint64_t> spawned{0}, ran{0};
+  auto worst = bystander(20, [&](auto& stop, auto& w) {
     w.go([&] {
-      while (!stop) // no scheduling point at all, but for what a hand-off makes of go()
-        if (grt::goroutines() < 20000) grt::go([] {});
+      while (!stop)
+        if (spawned - ran < 20000) {
+          spawned++;
+          w.go([&] { ran++; });
+        }
     });
   });
+  EXPECT_EQ(ran, spawned);
   EXPECT_GT(worst.any, 1u);
+  EXPECT_LE(worst.any, 2 * bound);
 }
 
 TEST_F(Fair, YieldLoops) {
@@ -131,9 +139,9 @@ TEST_F(Fair, YieldLoops) {
   EXPECT_LE(worst.at_home, bound + 16u * 100u);
 }
 
-TEST_F(Fair, TenThousandTimersDueAtOnce) {
-  int n = scaled(10000);
-  auto worst = bystander(scaled(400), [n](auto& stop, auto& w) {
+TEST_F(Fair, ThousandsOfTimersDueAtOnce) {
+  int n = scaled(2000);
+  auto worst = bystander(scaled(100), [n](auto& stop, auto& w) {
     for (int i = 0; i < n; i++)
       w.go([&] {
         while (!stop) grt::sleep_for(5ms);

@@ -176,52 +176,66 @@ TEST_F(Handoff, Blocking_NestsThrowsReturnsReferences) {
   EXPECT_EQ(x, 1 + scaled(20000));
 }
 
-// Prints the longest that a 5 ms ticker was late beside `neighbours`. The machine's mood is in it.
-template <class F> void ticker_beside(const char* whom, F neighbours) {
-  std::chrono::nanoseconds worst{0};
-  grt::wait_group w;
+// Far more hogs than processors, or a hog and calls that block unannounced: a ticker ticks, and goroutines begin, talk
+// and end. None of the neighbours gives way before all of that has happened, so each step needed a hand-off.
+template <class F> void others_go_on_beside(F neighbours) {
   std::atomic<bool> stop{false};
+  std::atomic<unsigned> hogs{0};
+  grt::wait_group w;
+  auto before = grt::debug::read_metrics();
   grt::run([&] {
+    neighbours(w, hogs, stop);
     grt::ticker t(5ms);
-    auto before = *t.c().recv();
-    neighbours(w, stop);
-    for (int i = 0; i < 100; i++) {
-      auto now = (t.c().recv(), std::chrono::steady_clock::now());
-      worst = std::max<std::chrono::nanoseconds>(worst, now - before - 5ms);
-      before = now;
-    }
-    std::printf("%s: a 5 ms ticker was at most %.1f ms late, %llu threads\n", whom,
-                static_cast<double>(worst.count()) / 1e6,
-                static_cast<unsigned long long>(grt::debug::read_metrics().threads));
+    for (int i = 0; i < 20; i++) EXPECT_TRUE(t.c().recv());
+    grt::chan<int> c;
+    grt::wait_group children;
+    for (int i = 1; i <= 10; i++) children.go([=] { c.send(i); });
+    int sum = 0;
+    for (int i = 0; i < 10; i++) sum += *c.recv();
+    EXPECT_EQ(sum, 55);
+    children.wait();
+    while (hogs < grt::procs()) grt::yield(); // a processor's worth of them has begun, and computes
+    EXPECT_GT(grt::debug::read_metrics().handoffs, before.handoffs);
     stop = true;
   });
   w.wait();
 }
 auto hogs(int n) {
-  return [n](grt::wait_group& w, std::atomic<bool>& stop) {
+  return [n](grt::wait_group& w, std::atomic<unsigned>& begun, std::atomic<bool>& stop) {
     for (int i = 0; i < n; i++)
       w.go([&] {
-        while (!stop.load(std::memory_order_relaxed)) {
+        for (begun++; !stop.load(std::memory_order_relaxed);) {
         }
       });
   };
 }
-TEST_F(Handoff, TickerBeside64Hogs) { ticker_beside("64 hogs", hogs(64)); }
-TEST_F(Handoff, TickerBeside1000Hogs) { ticker_beside("1000 hogs", hogs(scaled(1000))); }
-TEST_F(Handoff, TickerBesideLoopAndBlockingCalls) {
-  ticker_beside("a loop and four blocking calls", [](grt::wait_group& w, std::atomic<bool>& stop) {
-    hogs(1)(w, stop);
-    for (int i = 0; i < 4; i++) w.go([] { kernel_sleep(300ms); }); // unannounced
-  });
+TEST_F(Handoff, BesideOneHogAProcessor_OthersGoOn) { others_go_on_beside(hogs(static_cast<int>(grt::procs()))); }
+TEST_F(Handoff, BesideAThousandHogs_OthersGoOn) { others_go_on_beside(hogs(scaled(1000))); }
+TEST_F(Handoff, BesideHogsAndUnannouncedCalls_OthersGoOn) {
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);
+  grt::wait_group calls;
+  for (int i = 0; i < 4; i++)
+    calls.go([&] {
+      char c;
+      EXPECT_EQ(read(ends[0], &c, 1), 0);
+    });
+  others_go_on_beside(hogs(static_cast<int>(grt::procs())));
+  close(ends[1]); // only now the calls return
+  calls.wait();
+  close(ends[0]);
 }
 
-// More hogs than may be adrift: the rest keep their processors in turn, and threads stay few.
+// More hogs than may be adrift: the rest keep their processors in turn, and threads stay few. Beyond 8 hogs a processor
+// each processor adds one thread in 50 ms at most (sched/sysmon.cpp), so what a loaded machine takes longer for may
+// need more.
 TEST_F(Handoff, ManyHogs_ThreadsAreBounded) {
   grt::run([&] {
     grt::wait_group all;
-    unsigned before = static_cast<unsigned>(grt::debug::read_metrics().threads);
+    unsigned before = static_cast<unsigned>(grt::debug::read_metrics().threads), n = 60;
     std::atomic<std::uint64_t> most{0};
-    for (int i = 0; i < scaled(100); i++)
+    auto t0 = std::chrono::steady_clock::now();
+    for (unsigned i = 0; i < n; i++)
       all.go([&] {
         compute(20ms);
         std::uint64_t t = grt::debug::read_metrics().threads;
@@ -229,7 +243,11 @@ TEST_F(Handoff, ManyHogs_ThreadsAreBounded) {
         }
       });
     all.wait();
-    EXPECT_LE(most, before + 9 * grt::procs() + 4);
+    auto slices = static_cast<unsigned>((std::chrono::steady_clock::now() - t0) / 50ms);
+    unsigned bound = before + (9 + slices) * grt::procs() + 4;
+    std::printf("%u hogs: %llu threads, %u allowed\n", n, static_cast<unsigned long long>(most.load()), bound);
+    if (bound >= before + n) GTEST_SKIP() << "a thread for each is allowed";
+    EXPECT_LE(most, bound);
   });
 }
 

@@ -8,6 +8,7 @@
 
 #include <sys/mman.h>
 
+#include "sched/pace.hpp"
 #include "sched/scavenge.hpp"
 #include "tests/support/fixture.hpp"
 
@@ -91,7 +92,7 @@ class Scavenge : public GrtTest {
 
 TEST_F(Scavenge, GrownStacksOfParkedGoroutinesShrink_AndRunOn) {
   run([] {
-    std::size_t n = static_cast<std::size_t>(scaled(1000));
+    std::size_t n = static_cast<std::size_t>(scaled(300));
     windows all;
     chan<void> gate;
     wait_group parked, done;
@@ -118,7 +119,7 @@ TEST_F(Scavenge, GrownStacksOfParkedGoroutinesShrink_AndRunOn) {
 
 TEST_F(Scavenge, FreeWindowsLoseTheirPages) {
   run([] {
-    std::size_t n = static_cast<std::size_t>(scaled(1000));
+    std::size_t n = static_cast<std::size_t>(scaled(300));
     for (std::size_t stack_max : {std::size_t{0}, std::size_t{1} << 20}) {
       windows used;
       grow_and_end(used, static_cast<int>(n), {.stack_max = stack_max});
@@ -131,7 +132,7 @@ TEST_F(Scavenge, FreeWindowsLoseTheirPages) {
 TEST_F(Scavenge, PassByPass) {
   run([] {
     windows used;
-    grow_and_end(used, scaled(1000), {});
+    grow_and_end(used, scaled(300), {});
     expect_less(used, 2 << 20, [] {
       while (scavenge() == pass::under_way) yield();
     });
@@ -140,10 +141,11 @@ TEST_F(Scavenge, PassByPass) {
 
 // Nobody calls it, and nobody runs any more.
 TEST_F(Scavenge, ByItself_WhenAllSleep) {
+  auto usual = pace.pass_ns.exchange(50'000'000);
   windows used;
   run([&] {
     wait_group all;
-    for (int i = 0; i < scaled(1000); i++)
+    for (int i = 0; i < scaled(300); i++)
       all.go([&] {
         used.add_mine();
         descend(grown_bytes, 1, [] { yield(); });
@@ -151,6 +153,7 @@ TEST_F(Scavenge, ByItself_WhenAllSleep) {
     all.wait();
   });
   while (used.in_memory() > 2 << 20) std::this_thread::sleep_for(10ms); // the time limit ends this
+  pace.pass_ns = usual;
 }
 
 // Wakes against drops. What a frame holds must be there when its goroutine comes back to it.
@@ -172,7 +175,7 @@ TEST_F(Scavenge, WhileGoroutinesParkAndWake) {
         }
       });
       all.go([=, &bad] {
-        for (int i = 0, rounds = scaled(500); i < rounds; i++) {
+        for (int i = 0, rounds = scaled(200); i < rounds; i++) {
           unsigned v = static_cast<unsigned>(i) * pairs + p, got = 0;
           bad += !descend((v * 104729) % (32 << 10), v, [&] {
             there.send(v);

@@ -12,6 +12,7 @@ using namespace std::chrono_literals;
 
 namespace {
 using Task = GrtTest;
+using Defer = GrtTest;
 using GoOverloads = GrtTest;
 using Blocking = GrtTest;
 using RunAttr = GrtTest;
@@ -56,6 +57,51 @@ TEST_F(Task, Empty_Throws) {
   EXPECT_THROW(u.get(), std::logic_error);
   u = spawn([] { return 2; });
   EXPECT_EQ(u.get(), 2);
+}
+
+TEST_F(Task, Swap_ExchangesResults_AlsoWithAnEmptyOneAndItself) {
+  auto a = spawn([] { return std::string("a"); }), b = spawn([] { return std::string("b"); });
+  a.swap(b);
+  EXPECT_EQ(b.get(), "a");
+  EXPECT_FALSE(b);
+  b.swap(a);
+  EXPECT_FALSE(a);
+  b.swap(b);
+  EXPECT_TRUE(b);
+  EXPECT_EQ(b.get(), "b");
+  chan<void> gate;
+  auto runs = spawn([=] {
+    gate.recv();
+    return 1;
+  });
+  task<int> empty;
+  empty.swap(runs); // does not join
+  EXPECT_THROW(runs.join(), std::logic_error);
+  gate.close();
+  EXPECT_EQ(empty.get(), 1);
+}
+
+TEST_F(Defer, RunsLastFirst_UnlessDismissed) {
+  std::string order;
+  auto body = [&](bool throws) {
+    defer first{[&] { order += '1'; }};
+    defer forgotten{[&] { order += 'x'; }};
+    defer last{[&] { order += '2'; }};
+    forgotten.dismiss();
+    forgotten.dismiss();
+    if (throws) throw 1;
+  };
+  body(false);
+  EXPECT_EQ(order, "21");
+  EXPECT_THROW(body(true), int);
+  EXPECT_EQ(order, "2121");
+  run([&] {
+    defer mine{[&] { order += '3'; }};
+    defer dismissed{[&] { order += 'x'; }};
+    dismissed.dismiss();
+    grt::exit();
+  });
+  EXPECT_EQ(order, "21213");
 }
 
 TEST_F(Task, DestructionAndAssignmentJoin) {

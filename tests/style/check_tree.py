@@ -43,21 +43,46 @@ def layers(root):
             elif target != folder and target not in LAYERS[folder]:
                 yield f"{path.relative_to(root)}:{number}: {folder}/ may not include {m[1]}; allowed: {' '.join([folder] + LAYERS[folder])}"
 
+TAG = re.compile(r"\[([A-Z]+-\d+)\]")
+ORDER = re.compile(r"memory_order_(acquire|release|acq_rel|seq_cst)|__ATOMIC_(ACQUIRE|RELEASE|ACQ_REL|SEQ_CST)")
+FENCE = re.compile(r"\b(compiler_fence|all_threads_fence|full_fence)\b|\batomic_(thread|signal)_fence\b")
+REACH = 2  # a tag may stand this many lines above or below its operation, which a formatter may break into several
+
+def ends(lines, at):
+    """Which ends the operation that the tag on line `at` belongs to can be: a set of "acquire" and "release".
+
+    It is the operation on that line; if there is none, the nearest one above or below that has no tag of its own."""
+    def of(i):
+        code = lines[i].split("//")[0]
+        orders = {(m[1] or m[2]).lower() for m in ORDER.finditer(code)}
+        found = set()
+        if orders & {"acquire", "acq_rel", "seq_cst"}:
+            found.add("acquire")
+        if orders & {"release", "acq_rel", "seq_cst"}:
+            found.add("release")
+        return {"acquire", "release"} if FENCE.search(code) else found
+    found = of(at)
+    for distance in range(1, REACH + 1):
+        for i in (at - distance, at + distance):
+            if not found and 0 <= i < len(lines) and not TAG.search(lines[i]):
+                found = of(i)
+    return found
+
 def tags(root):
-    seen = collections.defaultdict(list)
+    seen, can = collections.defaultdict(list), collections.defaultdict(set)
     for _, path in files(root, LIBRARY):
-        for number, line in enumerate(path.read_text().splitlines(), 1):
-            for tag in re.findall(r"\[([A-Z]+-\d+)\]", line):
+        lines = path.read_text().splitlines()
+        for number, line in enumerate(lines, 1):
+            for tag in TAG.findall(line):
                 seen[tag].append(f"{path.relative_to(root)}:{number}")
-            code = line.split("//")[0]
-            if re.search(r"memory_order_(acquire|release|acq_rel|seq_cst)|__ATOMIC_(ACQUIRE|RELEASE|ACQ_REL|SEQ_CST)", code):
-                text = path.read_text().splitlines()
-                near = " ".join(text[max(0, number - 3):number + 1])
-                if not re.search(r"\[[A-Z]+-\d+\]", near):
-                    yield f"{path.relative_to(root)}:{number}: a memory order without a tag that names its partner"
+                can[tag] |= ends(lines, number - 1)
+            if ORDER.search(line.split("//")[0]) and not TAG.search(" ".join(lines[max(0, number - 1 - REACH):number + 1])):
+                yield f"{path.relative_to(root)}:{number}: a memory order without a tag that names its partner"
     for tag, places in sorted(seen.items()):
         if len(places) == 1:
             yield f"{places[0]}: tag [{tag}] has only this end"
+        elif missing := {"acquire", "release"} - can[tag]:
+            yield f"{', '.join(places)}: tag [{tag}] has no operation that can {' or '.join(sorted(missing))}, and no fence"
 
 def readme(root):
     """README's first C++ block is examples/quick_start.cpp, which the tests build and run."""
@@ -72,11 +97,17 @@ def self_test():
     plants = {
         "layers": [("stack/a.cpp", '#include "sched/g.hpp"\n'), ("include/grt/a.hpp", '#include "base/check.hpp"\n'),
                    ("tools/a.cpp", '#include "sched/g.hpp"\n')],
-        "tags": [("base/a.cpp", "x.load(std::memory_order_acquire); // [ONE-1]\n"), ("base/a.cpp", "x.store(1, std::memory_order_release);\n")],
+        "tags": [("base/a.cpp", "x.load(std::memory_order_acquire); // [ONE-1]\n"), ("base/a.cpp", "x.store(1, std::memory_order_release);\n"),
+                 ("base/a.cpp", "x.load(std::memory_order_acquire); // [ONE-1]\ny.load(std::memory_order_acquire); // [ONE-1]\n"),
+                 ("base/a.cpp", "x.store(1, std::memory_order_release); // [ONE-1]\n\n\n// [ONE-1] and no acquire\n"),
+                 ("base/a.cpp", "x.store(1, std::memory_order_release); // [ONE-1]\nx.load(std::memory_order_acquire); // [TWO-1]\n// [ONE-1]\n")],
         "readme": [("README.md", "```cpp\nint main() {}\n```\n")],
     }
     clean = [("sched/a.cpp", '#include "stack/w.hpp"\n#include <grt/go.hpp>\n#include <vector>\n'),
-             ("base/b.cpp", "x.store(1, std::memory_order_release); // [TWO-1]\nx.load(std::memory_order_acquire); // [TWO-1]\n")]
+             ("base/b.cpp", "x.store(1, std::memory_order_release); // [TWO-1]\nx.load(std::memory_order_acquire); // [TWO-1]\n"),
+             ("base/c.cpp", "refs.fetch_sub(1, std::memory_order_acq_rel); // [SELF-1]\n// [SELF-1] the last one sees what all did\n"),
+             ("base/d.cpp", "A::compiler_fence(site::a); // [FENCE-1]\nA::load(x,\n    y,\n    z); // [FENCE-1]\n"),
+             ("base/e.cpp", "f(x,\n  std::memory_order_release,\n  y); // [BROKEN-1]\n// [BROKEN-1]\nx.load(std::memory_order_acquire);\n")]
     failed = passed = 0
     for name, check in CHECKS.items():
         for plant in plants[name] + [None]:

@@ -6,7 +6,8 @@ root = pathlib.Path(__file__).resolve().parents[2]
 INTRO = """# Memory orders
 
 Every acquire, release and sequentially consistent operation of the library carries a tag, `[NAME-n]`, at both of its ends. This index is generated
-(`tests/style/tag_index.py`); the test `memory_order_tags` fails on an untagged order, a tag with one end, and an index that is out of date.
+(`tests/style/tag_index.py`); the test `memory_order_tags` fails on an untagged order and on a tag without a releasing and an acquiring
+end; `memory_order_index` fails if this page is out of date.
 
 """
 

@@ -43,6 +43,8 @@ extern "C" const char* __tsan_default_suppressions() {
 
 int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
+  // tests/flaky.py: each case's name as it begins, or a crash would not say where it was.
+  if (std::getenv("GRT_TEST_NAMES")) GTEST_FLAG_SET(brief, false);
   if (const char* s = std::getenv("GRT_TEST_LIMIT")) limit_s = static_cast<unsigned>(std::atoi(s));
   std::signal(SIGALRM, on_alarm);
   pthread_atfork(nullptr, nullptr,

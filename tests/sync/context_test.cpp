@@ -107,6 +107,31 @@ TEST_F(Context, ValuesAreFoundUpTheTree) {
   EXPECT_TRUE(under.err());
 }
 
+// A wait with a shielded context goes on after its parent's end, and a deadline above it is not inherited.
+TEST_F(Context, WithoutCancel_ShieldsWaitsAndDeadlines) {
+  auto [parent, cancel] = with_timeout(with_value<User>(background(), "ada"), 1h);
+  context free = without_cancel(parent);
+  EXPECT_TRUE(parent.deadline());
+  EXPECT_FALSE(free.deadline());
+  chan<int> c;
+  wait_group w;
+  w.go([&, &parent = parent] { EXPECT_THROW(c.recv(parent), std::system_error); });
+  w.go([&] { EXPECT_EQ(c.recv(free), 5); });
+  await_waiting(2);
+  cancel();
+  await_waiting(1);
+  c.send(5);
+  w.wait();
+  EXPECT_FALSE(free.err());
+  EXPECT_FALSE(free.cause());
+  EXPECT_EQ(*free.value<User>(), "ada");
+  EXPECT_FALSE(without_cancel(background()).err());
+  auto [under, cancel_under] = with_timeout(free, 1ms);
+  under.done().recv();
+  EXPECT_EQ(under.err(), timed_out) << "below the shield contexts end as ever";
+  cancel_under();
+}
+
 TEST_F(Context, HandlesAreShared_MovedFromIsTheBackground) {
   auto [a, cancel] = with_cancel(background());
   context b = a, c = std::move(a);

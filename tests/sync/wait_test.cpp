@@ -92,6 +92,29 @@ TEST_F(SharedMutex, AWaitingWriterHoldsReadersBack_AndGivesUpInOrder) {
   });
 }
 
+TEST_F(SharedMutex, Until_EndsAtItsTimeOfAnyClock_OrWithTheLock) {
+  run([] {
+    shared_mutex m;
+    m.lock();
+    auto t0 = std::chrono::steady_clock::now();
+    EXPECT_FALSE(m.try_lock_shared_until(t0 + 2ms));
+    EXPECT_GE(std::chrono::steady_clock::now(), t0 + 2ms);
+    EXPECT_FALSE(m.try_lock_until(std::chrono::system_clock::now() + 1ms));
+    EXPECT_FALSE(m.try_lock_shared_until(t0)) << "over before it began";
+    wait_group readers;
+    for (int i = 0; i < 3; i++)
+      readers.go([&] {
+        EXPECT_TRUE(m.try_lock_shared_until(std::chrono::system_clock::now() + 1h));
+        m.unlock_shared();
+      });
+    await_waiting(3, "shared mutex");
+    m.unlock();
+    readers.wait();
+    EXPECT_TRUE(m.try_lock_until(t0)) << "free: it need not wait";
+    m.unlock();
+  });
+}
+
 TEST_F(Condition, ProducersAndConsumers) {
   mutex m;
   condition_variable more;
@@ -222,6 +245,49 @@ TEST_F(Semaphore, IsFifo_AndOneThatGivesUpLetsTheNextPass) {
   });
 }
 
+TEST_F(Semaphore, Until_EndsAtItsTimeOfAnyClock_OrWithWhatItAskedFor) {
+  run([] {
+    counting_semaphore<> s(2);
+    auto t0 = std::chrono::steady_clock::now();
+    EXPECT_FALSE(s.try_acquire_until(t0 + 2ms, 3));
+    EXPECT_GE(std::chrono::steady_clock::now(), t0 + 2ms);
+    EXPECT_FALSE(s.try_acquire_until(std::chrono::system_clock::now() + 1ms, 3));
+    EXPECT_TRUE(s.try_acquire_until(t0, 2)) << "free: it need not wait";
+    EXPECT_FALSE(s.try_acquire_until(t0));
+    wait_group w;
+    w.go([&] { EXPECT_TRUE(s.try_acquire_until(std::chrono::steady_clock::now() + 1h, 3)); });
+    await_waiting(1, "semaphore");
+    s.release(3);
+    w.wait();
+    EXPECT_FALSE(s.try_acquire());
+  });
+}
+
+TEST_F(Semaphore, Binary_IsALockThatAnybodyMayRelease) {
+  static_assert(binary_semaphore::max() == 1);
+  EXPECT_THROW(binary_semaphore(2), std::invalid_argument);
+  binary_semaphore s(1);
+  EXPECT_THROW(s.release(), std::logic_error);
+  EXPECT_THROW(s.acquire(2), std::invalid_argument);
+  long plain = 0;
+  wait_group w;
+  int n = scaled(2000);
+  for (int g = 0; g < 8; g++)
+    w.go([&] {
+      for (int i = 0; i < n; i++) {
+        s.acquire();
+        plain++;
+        if (i % 8 == 0) yield();
+        s.release();
+      }
+    });
+  w.wait();
+  EXPECT_EQ(plain, 8L * n);
+  EXPECT_TRUE(s.try_acquire());
+  std::thread([&] { s.release(); }).join();
+  EXPECT_TRUE(s.try_acquire_for(1h));
+}
+
 TEST_F(Semaphore, Misuse) {
   EXPECT_THROW(counting_semaphore<3>(4), std::invalid_argument);
   EXPECT_THROW(counting_semaphore<>(-1), std::invalid_argument);
@@ -277,6 +343,40 @@ TEST_F(Barrier, PhasesInStep_WithCompletionAndDrop) {
   auto token = one.arrive();
   one.wait(std::move(token));
   EXPECT_THROW((void)one.arrive(2), std::logic_error);
+}
+
+// The phase under way counts whoever drops out as arrived; the next ones expect fewer, down to nobody.
+TEST_F(Barrier, ArriveAndDrop_EndsThePhase_AndLeavesFewerToExpect) {
+  int phases = 0;
+  auto complete = [&]() noexcept { phases++; };
+  barrier b(3, complete);
+  auto first = b.arrive();
+  b.arrive_and_drop();
+  EXPECT_EQ(phases, 0);
+  b.arrive_and_drop(); // the last to arrive: it ends the phase
+  EXPECT_EQ(phases, 1);
+  b.wait(std::move(first));
+  for (int i = 2; i < 5; i++) { // one is left
+    b.arrive_and_wait();
+    EXPECT_EQ(phases, i);
+  }
+  b.arrive_and_drop();
+  EXPECT_EQ(phases, 5);
+  EXPECT_THROW((void)b.arrive(), std::logic_error);
+  EXPECT_THROW(b.arrive_and_drop(), std::logic_error);
+  EXPECT_EQ(phases, 5);
+}
+
+TEST_F(Barrier, ArriveAndDrop_WakesThoseThatWait) {
+  barrier<> b(3);
+  wait_group w;
+  for (int i = 0; i < 2; i++) w.go([&] { b.arrive_and_wait(); });
+  await_waiting(2, "barrier");
+  b.arrive_and_drop();
+  w.wait();
+  w.go([&] { b.arrive_and_wait(); });
+  b.arrive_and_wait();
+  w.wait();
 }
 
 TEST_F(Once, RunsOnce_AndAgainAfterAThrow) {
