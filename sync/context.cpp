@@ -179,7 +179,7 @@ void run_deadline(void* closure) {
 G* on_deadline(timer_node* n) {
   auto* c = static_cast<cancel_node*>(n);
   void* at = spawn_begin_inside(run_deadline, reinterpret_cast<const void*>(run_deadline), c);
-  if (!at) { // no memory: again in a millisecond
+  if (!at) { // no slot to be had: again in a millisecond
     std::uint64_t now = now_ns();
     n->owner.load(std::memory_order_relaxed)->insert(n, now + 1000000, now);
     return nullptr;
