@@ -140,11 +140,12 @@ outcome chan_recv_locked(chan_core* c, void* to, bool may_block) {
 
 void chan_close(chan_core* c) {
   if (!c) throw channel_error("grt: close of nil channel");
+  if (!chan_close_once(c)) throw channel_error("grt: close of closed channel");
+}
+
+bool chan_close_once(chan_core* c) noexcept {
   chan_lock(c);
-  if (c->closed) {
-    chan_unlock(c);
-    throw channel_error("grt: close of closed channel");
-  }
+  if (c->closed) return chan_unlock(c), false;
   __atomic_store_n(&c->closed, true, __ATOMIC_RELEASE); // [CLOSE-1] for those who look without the lock
   G *list = nullptr, **end = &list;
   for (wait_queue* q : {&c->receivers, &c->senders})
@@ -161,6 +162,7 @@ void chan_close(chan_core* c) {
     list = g->link;
     ready_tail(g);
   }
+  return true;
 }
 
 void chan_nil_block(bool) {
