@@ -1,5 +1,5 @@
 /* arch/offsets.h - what assembly knows about G and M. Plain #defines, because .S files include it.
- * sched/g.hpp and sched/m.hpp static_assert every line. */
+ * sched/g.hpp and sched/sched.hpp static_assert every line. */
 #ifndef GRT_ARCH_OFFSETS_H
 #define GRT_ARCH_OFFSETS_H
 
