@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "chan/select.hpp"
+#include "sched/foreign.hpp"
 #include "sched/sched.hpp"
 
 namespace grt {
@@ -86,6 +87,19 @@ bool get_value(chan_core* c, void* to, G*& woken) noexcept {
   return false;
 }
 
+// The calling goroutine, or thread. A thread's first wait takes memory for it, may start the runtime and may throw:
+// `g` is null then, and the caller must do that without its lock.
+static GRT_INLINE bool known_self(G*& g) noexcept {
+  if (M* m = me(); GRT_LIKELY(m != nullptr)) return g = m->g, true;
+  return (g = foreign_known()) != nullptr;
+}
+// Lock held on entry and on a normal return. If it throws, the lock is free and the channel is as before.
+static GRT_NOINLINE void make_self(chan_core* c) {
+  chan_unlock(c);
+  self();
+  chan_lock(c);
+}
+
 outcome chan_send_locked(chan_core* c, void* from, bool may_block) {
   if (GRT_UNLIKELY(c->closed)) return chan_unlock(c), outcome::closed;
   G* woken = nullptr;
@@ -95,7 +109,8 @@ outcome chan_send_locked(chan_core* c, void* from, bool may_block) {
     return outcome::ok;
   }
   if (!may_block) return chan_unlock(c), outcome::blocked;
-  G* g = me() ? me()->g : self();
+  G* g;
+  if (GRT_UNLIKELY(!known_self(g))) return make_self(c), chan_send_locked(c, from, true);
   g->w.elem = from;
   g->w.sel = nullptr;
   c->senders.push(&g->w);
@@ -113,7 +128,8 @@ outcome chan_recv_locked(chan_core* c, void* to, bool may_block) {
   }
   if (GRT_UNLIKELY(c->closed)) return chan_unlock(c), outcome::closed;
   if (!may_block) return chan_unlock(c), outcome::blocked;
-  G* g = me() ? me()->g : self();
+  G* g;
+  if (GRT_UNLIKELY(!known_self(g))) return make_self(c), chan_recv_locked(c, to, true);
   g->w.elem = to;
   g->w.sel = nullptr;
   c->receivers.push(&g->w);
@@ -124,11 +140,12 @@ outcome chan_recv_locked(chan_core* c, void* to, bool may_block) {
 
 void chan_close(chan_core* c) {
   if (!c) throw channel_error("grt: close of nil channel");
+  if (!chan_close_once(c)) throw channel_error("grt: close of closed channel");
+}
+
+bool chan_close_once(chan_core* c) noexcept {
   chan_lock(c);
-  if (c->closed) {
-    chan_unlock(c);
-    throw channel_error("grt: close of closed channel");
-  }
+  if (c->closed) return chan_unlock(c), false;
   __atomic_store_n(&c->closed, true, __ATOMIC_RELEASE); // [CLOSE-1] for those who look without the lock
   G *list = nullptr, **end = &list;
   for (wait_queue* q : {&c->receivers, &c->senders})
@@ -145,6 +162,7 @@ void chan_close(chan_core* c) {
     list = g->link;
     ready_tail(g);
   }
+  return true;
 }
 
 void chan_nil_block(bool) {

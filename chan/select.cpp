@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 
+#include "sched/foreign.hpp"
 #include "sched/limit.hpp"
 #include "sched/sched.hpp"
 
@@ -215,22 +216,24 @@ int select_run(const select_args& a, bool& ok) {
     return a.has_default ? select_default : select_timeout;
   }
   limit to{a.timeout_ns, a.ctx};
-  if (!to && r.n_order) {
-    r.s.g = me() ? me()->g : self();
+  M* m = me();
+  if (!to && r.n_order && (r.s.g = m ? m->g : foreign_known()))
     return wait_for_one(a, r, scratch, ok); // NOLINT: no case stands in a queue any more
-  }
   r.tsan_release_all();
   r.unlock_all();
-  r.s.g = self();
-  if (!to) chan_nil_block(false); // no channel at all
-  r.until.self = &r;
-  r.until.expire = on_limit;
-  r.until.arm(to);
+  r.s.g = self(); // a thread's first wait may throw: not under the locks, and no case stands in a queue yet
+  if (!to && !r.n_order) chan_nil_block(false);
+  if (to) {
+    r.until.self = &r;
+    r.until.expire = on_limit;
+    r.until.arm(to);
+  }
   r.lock_all();
   if (try_ready(a, r, scratch, index, ok)) {
     r.until.disarm();
     return index;
   }
+  if (!to) return wait_for_one(a, r, scratch, ok); // NOLINT: as above
   r.s.lock.lock();
   if (r.s.fired.load(std::memory_order_acquire)) { // [SEL-1] the limit was there first
     r.limited = true;

@@ -112,7 +112,7 @@ void call(void* closure) {
   h.t->run(h.t->function());
 }
 
-// A plain one takes its goroutine's slot only now: most are stopped before. No memory: again in a millisecond.
+// A plain one takes its goroutine's slot only now: most are stopped before. None to be had: again in a millisecond.
 G* fire_function(timer_node* n) {
   auto* t = static_cast<timer_core*>(n);
   void* at = std::exchange(t->goroutine, nullptr);

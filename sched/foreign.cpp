@@ -1,7 +1,9 @@
 // sched/foreign.cpp - see foreign.hpp.
 #include "sched/foreign.hpp"
 
+#include <memory>
 #include <system_error>
+#include <utility>
 
 #include <grt/runtime.hpp>
 
@@ -11,6 +13,7 @@
 #include "sched/protocol_held.hpp"
 #include "sched/protocol_look.hpp"
 #include "sched/sched.hpp"
+#include "sched/thread_end.hpp"
 
 namespace grt {
 namespace {
@@ -18,37 +21,17 @@ spin_lock lock;
 G* list;
 thread_local G* mine;
 
-struct returner { // gives the slot back when the thread ends; a later use makes a new one
-  ~returner() {
-    G* g = mine;
-    mine = nullptr;
-    if (!g || forked.load(std::memory_order_relaxed)) return;
-    {
-      spin_guard hold(lock);
-      G** at = &list;
-      while (*at != g) at = &(*at)->ext->next_foreign;
-      *at = g->ext->next_foreign;
-    }
-    delete drop_ext(g);
-    protocol::is_saved<hardware>(g); // a free slot's count is even
-    san::release(g);                 // as where a goroutine ends
-    g_free_anywhere(g);
-  }
-};
-
 std::atomic<std::uint32_t>& word(G* g) noexcept { return *reinterpret_cast<std::atomic<std::uint32_t>*>(&g->birth); }
 } // namespace
 
+G* foreign_known() noexcept { return mine; }
+
 G* foreign_self() {
   if (mine) return mine;
-  thread_local returner give_back;
-  (void)&give_back;
-  auto* ext = new g_ext;
-  G* g = g_alloc_anywhere();
-  if (!g) {
-    delete ext;
-    throw std::system_error(ENOMEM, std::generic_category(), "grt: no memory for a waiting thread");
-  }
+  std::unique_ptr<g_ext> room(new (std::nothrow) g_ext);
+  G* g = room && await_thread_end() ? g_alloc_anywhere() : nullptr;
+  if (!g) throw std::system_error(ENOMEM, std::generic_category(), "grt: no memory for a waiting thread");
+  g_ext* ext = room.release();
   san::acquire(g);
   g->ext = ext;
   ext->tid = static_cast<int>(syscall(SYS_gettid));
@@ -62,6 +45,21 @@ G* foreign_self() {
   ext->next_foreign = list; // not G::link: whoever wakes several at once strings them on that
   list = g;
   return mine = g;
+}
+
+void foreign_end() noexcept {
+  G* g = std::exchange(mine, nullptr);
+  if (!g || forked.load(std::memory_order_relaxed)) return;
+  {
+    spin_guard hold(lock);
+    G** at = &list;
+    while (*at != g) at = &(*at)->ext->next_foreign;
+    *at = g->ext->next_foreign;
+  }
+  delete drop_ext(g);
+  protocol::is_saved<hardware>(g); // a free slot's count is even
+  san::release(g);                 // as where a goroutine ends
+  g_free_anywhere(g);
 }
 
 void foreign_park(G* g, std::uintptr_t release, wait_reason why, const void* object) noexcept {

@@ -8,6 +8,7 @@
 #include "sched/hooks.hpp"
 #include "sched/pin.hpp"
 #include "sched/sched.hpp"
+#include "sched/slab.hpp"
 
 namespace grt {
 namespace detail {
@@ -24,8 +25,10 @@ static GRT_NOINLINE void id_refill(P* p) noexcept {
   if (p->id_batch < 1024) p->id_batch *= 2; // small programs see small numbers
 }
 
+// A thread that starts goroutines will wait for them, perhaps in a destructor, which may not throw (~task,
+// ~error_group): so it takes what it needs for that now.
 static GRT_NOINLINE G* foreign_alloc() {
-  start_runtime();
+  self();
   static spin_lock lock;
   static P ids; // only its id fields
   G* g = g_alloc_anywhere();
@@ -124,7 +127,8 @@ void spawn_commit(void* closure) noexcept {
   leave(m);
 }
 
-// These three: on g0, inside, under a wheel's lock.
+// These three: on g0, inside, under a wheel's lock. So they do not wait for a sort of the free slots: null, and the
+// timer asks again a millisecond later.
 G* spawn_fire(void* closure) noexcept {
   G* g = g_of_closure(closure);
   M* m = me();
@@ -138,7 +142,7 @@ G* spawn_fire(void* closure) noexcept {
 
 void* spawn_begin_inside(void (*run)(void*), const void* site, unsigned line, void* p) noexcept {
   P* on = me()->p;
-  G* g = g_alloc(on);
+  G* g = g_alloc_now(on);
   if (!g) return nullptr;
   if (on->id_next == on->id_end) id_refill(on);
   g->id = on->id_next++;

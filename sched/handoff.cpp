@@ -281,10 +281,11 @@ namespace detail {
 bool blocking_begin() noexcept {
   M* m = me();
   if (!m || m->lost.load(std::memory_order_relaxed) == lost_state::announced) return false;
-  M* to = nullptr;
-  if (m->p->next || surplus(m->p) || injected.n.load(std::memory_order_relaxed))
-    to = m->keeper ? m->lender : any_resting();
-  if (!enter(m)) { // adrift already
+  if (!enter(m)) return true; // adrift already: the P is another's, and its queues are not ours to look at
+  bool others = m->p->next || surplus(m->p) || injected.n.load(std::memory_order_relaxed);
+  leave(m); // a thread may be started now
+  M* to = !others ? nullptr : m->keeper ? m->lender : any_resting();
+  if (!enter(m)) { // adrift since a moment ago
     if (to && !m->keeper) back_to_rest(to);
     return true;
   }

@@ -1,8 +1,15 @@
 // sched/idle.cpp - what an M does with nothing to do, and who wakes it.
 //
-// Promise: if a goroutine is waiting beside a running one and an M is idle, some M is searching, or will be at the next
-// surplus push. The list of sleepers, its one `watcher` and its `leader`, and why no push is missed [WATCH-1]:
-// protocol_sleep.hpp. Who is what:
+// Promise: if a goroutine is waiting beside a running one and an M is idle, some M searches, or will search at the next
+// surplus push, or looks within 10 ms. The list of sleepers, its one `watcher` and its `leader`, and why every surplus
+// push is seen by the producer or by the sleeper [WATCH-1]: protocol_sleep.hpp.
+//
+// What the sleeper's last look sees it need not take: stealable() (steal.cpp) says no at the first sight of a P since
+// that last switched, and to goroutines that have waited for less than 40 us, because a P that switches runs its queue
+// faster than a thief gets it. So a push just before that look may be left to the leader's poll. The global queue and
+// the timers are looked at exactly.
+// Rejected: an exact last look. Under ping-pong some P has a `next` at almost any moment, and no M would ever sleep.
+// Who is what:
 //
 //   watcher  an M that has run out of work while nobody else watches, or a sleeper: a producer that sees need_watch
 //            wakes one and makes it the watcher on the spot, so the next producer sees 0. It spins 20 us (60, if a
@@ -11,6 +18,8 @@
 //            the next: so a crowd wakes one by one.
 //   leader   one that sleeps, with the time-out of the earliest timer. While any other M runs it looks every 1 to 10 ms
 //            as well, which finds what no surplus push announced; else every 100 ms, while that may find a deadlock.
+//            It may have gone to sleep for good before that M ran. But the first M that leaves a list of all wakes a
+//            second one, to watch; that one is the leader, or tells the leader when it goes back to sleep.
 //   retired  its P is beyond procs: it sleeps in no list until set_procs wakes it.
 //
 // Rejected: wake at every ready() (Go; a futex storm on hand-overs), a counter of searching Ms (one more locked line on
@@ -129,6 +138,7 @@ void sleep(M* m) noexcept {
   idle.line_up(m);
   hand_over.allow();
   if (anything(m) && idle.withdraw(m)) return has_left();
+  if (somebody_runs(0)) idle.timer_added(now_ns() + poll_us_max * 1000); // a leader that does not poll yet begins to
   for (std::uint64_t poll_us = poll_us_min; !idle.woken(m);) {
     if (!idle.leads(m)) {
       futex_wait(&m->asleep, deep);

@@ -72,7 +72,7 @@ void limiter::arm(const limit& to) noexcept {
   ended = on_end;
   {
     told_guard hold(to.ctx->lock);
-    if (!to.ctx->state.load(std::memory_order_relaxed)) {
+    if (!to.ctx->refuses()) {
       to.ctx->push(this);
       on = to.ctx;
       return;

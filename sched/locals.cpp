@@ -3,8 +3,9 @@
 // A grt::local has a slot, dense and used again, and a serial number, never used again. A goroutine that has used one
 // has a table by slot in its g_ext, and a list of its values by age. An entry counts only with the right serial: a
 // value of a destroyed local stays in the list, where the goroutine's end finds it, and its entry goes to the slot's
-// next owner. A foreign thread has the same in thread_local storage; it gets no G for it, so nothing is started.
-// Rejected: a registry of all goroutines' values, so that a dying local could destroy them: somebody may be using one.
+// next owner. A foreign thread has the same in thread_local storage; it gets no G for it, so nothing is started. Its
+// values go with its thread_local objects, and what those make later goes as thread_end.hpp says. Rejected: a registry
+// of all goroutines' values, so that a dying local could destroy them: somebody may be using one.
 #include "sched/locals.hpp"
 
 #include <algorithm>
@@ -14,6 +15,7 @@
 #include <stdexcept>
 
 #include "sched/sched.hpp"
+#include "sched/thread_end.hpp"
 
 namespace grt {
 namespace {
@@ -25,8 +27,12 @@ std::uint64_t used[slots_max / 64]; // under lock
 std::uint32_t low;                  // under lock: no word below has a free bit
 
 thread_local locals of_thread;
-struct thread_end {
-  ~thread_end() { of_thread.destroy(); }
+thread_local bool at_its_end; // its `first_end` is destroyed
+struct first_end {
+  ~first_end() {
+    of_thread.destroy();
+    at_its_end = true;
+  }
 };
 
 // For reading: a thread that has none gets no destructor registered.
@@ -47,6 +53,8 @@ void locals::reserve(std::uint32_t slot) {
   entries = p;
   n = more;
 }
+
+void locals_end() noexcept { of_thread.destroy(); }
 
 void locals::destroy() noexcept {
   for (int round = 0; newest && round < rounds; round++) {
@@ -93,8 +101,9 @@ void local_room(local_key k) {
   if (M* m = me()) {
     if (!m->g->ext) m->g->ext = new g_ext;
   } else {
-    thread_local thread_end at_end;
+    thread_local first_end at_end;
     (void)&at_end;
+    if (GRT_UNLIKELY(at_its_end) && !await_thread_end()) throw std::bad_alloc();
   }
   mine()->reserve(k.slot);
 }

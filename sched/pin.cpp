@@ -12,16 +12,15 @@
 //   turn = 0; goes on                            turn of the lender = 1, wake [LEND-1]
 //
 // Once g has parked, somebody on another P may wake and pick it before its keeper has given the first P back. So a
-// lender first claims the keeper, vacant 1 -> 0 [LEND-3], and waits for that: the keeper needs nothing but a core to
-// become vacant. So `procs` still bounds what runs, a pinned goroutine costs two futex wakes a turn as in Go, and a P
-// always comes home. A thief that read P->m too early finds an M that is inside for good (lender) or whose p is another
-// one (keeper): both refuse, see take() in steal.cpp. On a keeper, nothing but its goroutine ever runs: every way out
-// of it goes to the keeper's g0. A goroutine that ends pinned takes its thread with it (Go does the same: its state may
-// be anything); one that unpins gives it to the next pin. Rejected: a P of its own for each pinned goroutine (more
-// would run than procs allows).
+// lender first claims the keeper, and sleeps until that is vacant (claim_keeper in protocol_handoff.hpp): the keeper
+// needs nothing but a core for it. So `procs` still bounds what runs, a pinned goroutine costs two futex wakes a turn
+// as in Go, and a P always comes home. A thief that read P->m too early finds an M that is inside for good (lender) or
+// whose p is another one (keeper): both refuse, see shut_out() in protocol_handoff.hpp. On a keeper, nothing but its
+// goroutine ever runs: every way out of it goes to the keeper's g0. A goroutine that ends pinned takes its thread with
+// it (Go does the same: its state may be anything); one that unpins gives it to the next pin. Rejected: a P of its own
+// for each pinned goroutine (more would run than procs allows).
 #include <new>
 #include <pthread.h>
-#include <sched.h>
 #include <system_error>
 #include <utility>
 
@@ -53,7 +52,7 @@ void* keeper_main(void* arg) {
     switch_to(m, &m->g0, g, no_lock(m));
     if (!back_on_g0(m) && !rejoin(m)) { // sysmon gave the P back to the lender while the goroutine computed or blocked
       drift_ends(m);
-      m->vacant.store(1, std::memory_order_release); // [LEND-3]
+      protocol::vacate_keeper<hardware>(m);
       continue;
     }
     deny(m);
@@ -63,13 +62,14 @@ void* keeper_main(void* arg) {
     keeper_fate fate = std::exchange(m->fate, keeper_fate::keeps);
     protocol::set_holder<hardware>(p, lender);
     if (fate == keeper_fate::keeps) {
-      m->vacant.store(1, std::memory_order_release); // [LEND-3] p, lend and lender are the next one's to write
+      protocol::vacate_keeper<hardware>(m);
       give_turn(lender);
       continue;
     }
     {
       spin_guard hold(lock);
-      m->vacant.store(1, std::memory_order_relaxed); // whoever takes it from the list does so under lock
+      // No lender waits: its goroutine has left it. Whoever takes it from the list does so under lock.
+      m->vacant.store(protocol::vacant, std::memory_order_relaxed);
       M*& list = fate == keeper_fate::spare ? spare : retired;
       m->lender = list;
       list = m;
@@ -110,7 +110,7 @@ void keeper_drop(M* m) noexcept {
 
 void lend(M* m, G* g) noexcept {
   M* keeper = g->ext->keeper;
-  while (!keeper->vacant.exchange(0, std::memory_order_acquire)) sched_yield(); // [LEND-3]
+  protocol::claim_keeper<hardware>(keeper);
   keeper->lend = g;
   keeper->lender = m;
   protocol::give<hardware>(m->p, keeper);

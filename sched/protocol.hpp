@@ -60,6 +60,8 @@ enum class site : unsigned char {
   held_let_go,
   give_turn, // protocol_handoff.hpp
   await_turn,
+  claim_keeper,
+  vacate_keeper,
   set_holder,
   holder_of,
   step_back,

@@ -14,6 +14,17 @@
 // Whoever rests for long ends, and its slot waits for a new thread: it leaves the list under the lock, where nobody can
 // have given it a turn.
 //
+// A keeper (pin.cpp) has `vacant`, a futex word: who may lend it a P.
+//
+//   vacant    set by                                meaning
+//   free      the keeper, when it holds no P [LEND-3]  the next lender may claim it
+//   claimed   a lender that found it free           it holds a P, or is about to
+//   wanted    a lender that found it claimed        the same, and that lender sleeps: the keeper wakes it
+//
+// A keeper that is claimed becomes free as soon as its thread gets a core: between its goroutine's park and that it
+// does not wait for anything. A lender that sleeps leaves it that core. A lender that has slept claims by `wanted`,
+// which costs the keeper one needless wake at the most.
+//
 // A P beyond procs keeps its M, which sleeps in no list (retire); set_procs wakes it.
 //
 //   M:          asleep = deep; fence; read procs          [RETIRE-1]
@@ -38,6 +49,25 @@ template <class A, class M> GRT_INLINE bool has_turn(M* m) {
 template <class A, class M> GRT_INLINE void await_turn(M* m) {
   while (!has_turn<A>(m)) A::futex_wait(m->turn, 0);
   A::store(m->turn, std::uint32_t{0}, std::memory_order_relaxed);
+}
+
+enum vacancy : std::uint32_t { claimed, vacant, wanted };
+
+/// A lender. Returns when the keeper is its own: p, lend and lender are its to write.
+template <class A, class M> GRT_INLINE void claim_keeper(M* keeper) {
+  std::uint32_t was = vacant;
+  if (A::cas(keeper->vacant, was, std::uint32_t{claimed}, std::memory_order_acquire, site::claim_keeper)) // [LEND-3]
+    return;
+  // [LEND-3]
+  while (A::exchange(keeper->vacant, std::uint32_t{wanted}, std::memory_order_acquire, site::claim_keeper) != vacant)
+    A::futex_wait(keeper->vacant, wanted);
+}
+
+/// The keeper, which holds no P any more.
+template <class A, class M> GRT_INLINE void vacate_keeper(M* keeper) {
+  // [LEND-3] p, lend and lender are the next one's to write
+  if (A::exchange(keeper->vacant, std::uint32_t{vacant}, std::memory_order_release, site::vacate_keeper) == wanted)
+    A::futex_wake(keeper->vacant);
 }
 
 template <class A, class P, class M> GRT_INLINE void set_holder(P* p, M* m) {

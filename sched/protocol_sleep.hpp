@@ -9,7 +9,9 @@
 //   [WATCH-1]  sleeper: into the list; membarrier; look for work     producer: push; compiler barrier; read need_watch
 //   [TIMER-1]  leader: sleeps_until = t; membarrier; look at timers  timer: insert; compiler barrier; read sleeps_until
 //
-// One of the two sees the other. Only the producer's side is hot, so the sleeper pays for both.
+// One of the two sees the other. Only the producer's side is hot, so the sleeper pays for both. What the sleeper sees
+// of another P's queue it may still leave alone: see the promise in idle.cpp. Then the leader finds it, which polls
+// while somebody runs.
 //
 //   M::asleep  set by                              meaning
 //   awake      whoever took it out of the list     it may go; nothing overwrites this until it sleeps again [SLEEP-1]

@@ -1,9 +1,9 @@
 // sched/ring.hpp - a P's private queue: a power-of-two ring that doubles, touched only inside the owner's bracket.
 //
 // No locked instruction anywhere. A thief that merely looks may read `slots`, `head` and `tail` at any moment and get
-// nonsense; it acts on it only through the protocol of sched/steal.cpp. So an outgrown array is never unmapped while
-// the process lives, it only loses its pages. Rejected: an intrusive list (two dependent
-// misses per pop with 100,000 goroutines; nothing to prefetch from).
+// nonsense; it acts on it only through the protocol of protocol_bracket.hpp. So an outgrown array is never unmapped
+// while the process lives, it only loses its pages. Rejected: an intrusive list (two dependent misses per pop with
+// 100,000 goroutines; nothing to prefetch from).
 #pragma once
 #include <cstdint>
 

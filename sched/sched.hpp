@@ -110,7 +110,7 @@ struct alignas(128) M {
   bool background = false;                         // under handoff.cpp's lock: its thread is SCHED_IDLE
   std::atomic<bool> computes{false};               // written under it: a hog
   keeper_fate fate{};
-  std::atomic<std::uint32_t> vacant{1}; // [LEND-3] keeper: nobody's P is on it
+  std::atomic<std::uint32_t> vacant{1}; // [LEND-3] keeper: a protocol::vacancy
   std::atomic<std::uint32_t> turn{0};   // [LEND-1] futex word of lender and keeper
 };
 static_assert(offsetof(M, in) == GRT_M_IN && offsetof(M, g) == GRT_M_G && offsetof(M, p) == GRT_M_P &&

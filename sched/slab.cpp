@@ -3,7 +3,7 @@
 // Slots are never unmapped, but pages that hold free ones alone go back to the kernel and read as zeros: free slots,
 // still. The scavenger takes the chains that nobody has needed for a pass, counts what of each page is in them, puts
 // the rest back and drops the full pages. They are carved again before new ones are, and keep their window
-// credits. Whoever finds no slot meanwhile waits until the rest is back.
+// credits. A spawn that finds no slot meanwhile waits until the rest is back; a timer does not wait (g_alloc_now).
 #include "sched/slab.hpp"
 
 #include <algorithm>
@@ -153,6 +153,12 @@ static G* alloc_from_all(P* p) noexcept {
 
 static GRT_NOINLINE G* alloc_slow(P* p) noexcept {
   return alloc_or_wait([p] { return alloc_from_all(p); });
+}
+
+G* g_alloc_now(P* p) noexcept {
+  if (!p->free) return alloc_from_all(p);
+  p->n_free--;
+  return std::exchange(p->free, p->free->link);
 }
 
 unsigned slab_free_most() noexcept { return 2 * spill_n; }

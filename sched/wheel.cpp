@@ -8,11 +8,10 @@
 
 namespace grt {
 
+void wheel::turn_to(std::uint64_t tick) noexcept { now = std::max(now, std::min(tick, last - 1)); }
+
 void wheel::place(timer_node* n) noexcept {
-  std::uint64_t t = std::max(n->tick, now + 1);
-  constexpr std::uint64_t span = std::uint64_t{1} << (6 * levels);
-  if ((t ^ now) >= span)
-    t = std::max(now + 1, (now | (span - 1))); // beyond the wheel: looked at again when it has turned
+  std::uint64_t t = std::max(n->tick, now + 1); // `last` at the most, so level < levels
   int level = (63 - __builtin_clzll((t ^ now) | 63)) / 6;
   int slot = static_cast<int>((t >> (6 * level)) & 63);
   n->level = static_cast<std::uint8_t>(level);
@@ -52,9 +51,9 @@ void wheel::publish() noexcept {
 }
 
 void wheel::insert(timer_node* n, std::uint64_t when_ns, std::uint64_t now_ns) noexcept {
-  if (!used && !advancing) now = std::max(now, now_ns >> tick_shift); // an empty wheel turns for nothing
+  if (!used && !advancing) turn_to(now_ns >> tick_shift); // an empty wheel turns for nothing
   std::uint64_t round = (std::uint64_t{1} << tick_shift) - 1;
-  n->tick = when_ns > never - round ? never >> tick_shift : (when_ns + round) >> tick_shift;
+  n->tick = when_ns > never - round ? last : (when_ns + round) >> tick_shift;
   n->owner.store(this, std::memory_order_release); // [OWNER-1] timer_cancel may lock this wheel
   san::release(n);                                 // the lock is taken in code TSan does not see
   place(n);
@@ -71,13 +70,13 @@ bool wheel::remove(timer_node* n) noexcept {
 }
 
 void wheel::advance(std::uint64_t now_ns, G** out) noexcept {
-  std::uint64_t target = now_ns >> tick_shift;
+  std::uint64_t target = std::min(now_ns >> tick_shift, last - 1);
   int level, slot;
   std::uint64_t tick;
   advancing = true; // a node that arms itself while it fires must not move `now`: it could land in the slot that is
                     // being emptied, for ever
   while (first(level, slot, tick) && tick <= target) {
-    now = std::max(now, tick);
+    turn_to(tick);
     while (timer_node* n = slots[level][slot]) {
       unplace(n);
       if (n->tick > now) {
@@ -97,14 +96,14 @@ void wheel::advance(std::uint64_t now_ns, G** out) noexcept {
   }
   advancing = false;
   *out = nullptr;
-  now = std::max(now, target);
+  turn_to(target);
   // A slot of a coarser level that `now` has entered must not stay behind: first() would never look back at it.
   // It cannot: its first tick is <= now <= target, so the loop above took it.
   publish();
 }
 
 void wheel::absorb(wheel& from, std::uint64_t now_ns) noexcept {
-  if (!used) now = std::max(now, now_ns >> tick_shift);
+  if (!used) turn_to(now_ns >> tick_shift);
   for (int level = 0; level < levels; level++)
     for (int slot = 0; slot < 64; slot++)
       while (timer_node* n = from.slots[level][slot]) {

@@ -1,7 +1,8 @@
 // sched/wheel.hpp - a P's timers: a hierarchical wheel (Varghese and Lauck 1987, scheme 7).
 //
-// 8 levels of 64 slots; one tick is 1,024 ns; a level-L slot spans 64^L ticks, so the wheel spans nine years and later
-// deadlines wait in the top level and are put in again. A deadline is rounded up to a tick: a timer is never early. A
+// 9 levels of 64 slots; one tick is 1,024 ns; a level-L slot spans 64^L ticks, so the wheel spans all 2^54 ticks that a
+// 64-bit time in ns has. The last of them never comes: `now` stays below it, so a deadline that is rounded up to it
+// waits for ever, and there is always a tick after `now`. A deadline is rounded up to a tick: a timer is never early. A
 // node stands at the level of the highest bit in which its tick differs from `now`, so all of level L is due before any
 // of level L+1, within a level the slots are due in order, and the next deadline is two bit scans away. Insert and
 // remove are O(1). Everything is under `lock`, except `next_ns`, which is read without it as a hint: stale early costs
@@ -34,11 +35,13 @@ struct timer_node {
 
 struct wheel {
   static constexpr unsigned tick_shift = 10; // ns
-  static constexpr int levels = 8;
+  static constexpr int levels = 9;
+  static constexpr std::uint64_t last = ~std::uint64_t{0} >> tick_shift;
+  static_assert(last == (std::uint64_t{1} << 6 * levels) - 1);
   static constexpr std::uint64_t never = ~std::uint64_t{0};
 
   spin_lock lock;
-  std::uint64_t now = 0;  // ticks; everything before is done
+  std::uint64_t now = 0;  // ticks, below `last`; everything before is done
   std::uint64_t used = 0; // bit per level
   bool advancing = false; // fire callbacks are running
   std::uint64_t bits[levels] = {};
@@ -57,6 +60,7 @@ struct wheel {
   void absorb(wheel& from, std::uint64_t now_ns) noexcept;
 
 private:
+  void turn_to(std::uint64_t tick) noexcept;
   void place(timer_node* n) noexcept;
   void unplace(timer_node* n) noexcept;
   void publish() noexcept;

@@ -23,6 +23,11 @@
 namespace grt::stack {
 
 arena arenas[classes];
+// System calls run under it, and Ps that want windows meanwhile spin, then give their cores away (base/spin.cpp). A
+// hold is bounded: it makes 64 guards at the most, by one call with madvise and by 64 with mprotect and poison; opening
+// a chunk takes four calls and comes once for some 200 windows. A P comes here once for up to 128 windows, and not at
+// all while it finds windows that have been used before. Rejected: guards made outside the lock. The scavenger,
+// next_kind and the count of mappings would have to know of windows that are carved and not yet guarded.
 spin_lock lock;
 int pidfd = -1;
 

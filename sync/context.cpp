@@ -10,11 +10,23 @@
 // tell. The deadline's timer does the same under its wheel's lock. It fires on g0, where nothing may be allocated or
 // called: it starts a goroutine, in a slot from the processor's own list, that does the ending.
 //
-// Ending: `state` is set under the lock, and the first one wins. From then on nobody enters the lists, so they are
-// emptied in batches of 64 per hold of the lock: watchers are called and their goroutines made ready afterwards,
-// children go on a work list of the ender's. No recursion, here or when a chain of nodes dies. The done channel exists
-// once somebody has asked for it; it is closed after `state` says so, and err() waits for that (`settled`), as Go's
-// does: who sees the one sees the other.
+// Ending: `state` is set under the lock, and the first one wins. If there is a done channel, the winner closes it and
+// sets `settled`, under the lock again; else `settled` comes with `state`. From then on nobody enters the lists, so
+// they are emptied in batches of 64 per hold of the lock: watchers are called and their goroutines made ready
+// afterwards, children go on a work list of the ender's. No recursion, here or when a chain of nodes dies.
+//
+// err() and done() agree, and nobody waits for it. The done channel exists once somebody has asked for it. The moment
+// of the end is the moment in which it is closed; without one, the store of `state`. over() asks just that: `settled`,
+// or `state` and the channel's `closed`. Then, within one thread:
+//   C1  done() closed => over(). The thread has the channel, and closed it was after `state` had been set.
+//   C2  over() => done() is closed. By `settled`: the store came after the close. By `closed`: the thread reads that
+//       again. If there was no channel, one that is made later is closed from the start.
+//   C3  A call has failed because of the context, a function of context_after_func runs, or a child has ended by it =>
+//       over(). All of these ask over(), or come from the lists, which are emptied and refuse entry after `settled`.
+//   C4  A call of cancel() has returned => over(). A call that lost closes the channel if the winner has not yet.
+// Rejected: `state` alone (done() is still open for a moment after err() says something: not C2); `settled` alone
+// (err() is empty after done() is closed: not C1); to wait between the two (err() would park, and throw without
+// memory).
 //
 // Somebody may keep a done channel longer than its context and the cancel function: such a node, if its parent or timer
 // can still end it, becomes an orphan: its last reference goes to whoever ends it.
@@ -81,7 +93,7 @@ void leave_parent(cancel_node* c) noexcept {
 bool join_parent(cancel_node* c) noexcept {
   cancel_node* up = c->up;
   queue_guard hold(up->lock);
-  if (up->state.load(std::memory_order_relaxed)) return false;
+  if (up->refuses()) return false;
   c->linked = true;
   c->right = up->children;
   if (c->right) c->right->left = c;
@@ -133,24 +145,39 @@ void take_children(cancel_node* c, cancel_node*& work) noexcept {
   }
 }
 
+// Somebody ends it, or has. C4
+void help_to_end(cancel_node* c) noexcept {
+  if (!c->over()) chan_close_once(c->done.load(std::memory_order_acquire)); // [CTX-3]
+}
+
+// Lock held. The last state.
+void settle(cancel_node* c, std::uint32_t why, bool& told, bool& parents) noexcept {
+  c->state.store(why | ending::settled, std::memory_order_release); // [CTX-1]
+  told = !c->first;
+  parents = c->children;
+}
+
 // The caller holds a reference.
 void end_one(cancel_node* c, std::uint32_t why, const std::exception_ptr& cause, cancel_node*& work) noexcept {
   chan_core* done;
   bool told, parents, orphan;
   {
     queue_guard hold(c->lock);
-    if (c->state.load(std::memory_order_relaxed)) return;
+    if (c->state.load(std::memory_order_relaxed)) {
+      hold.unlock();
+      return help_to_end(c);
+    }
     if (cause) c->cause = cause;
     done = c->done.load(std::memory_order_relaxed);
-    told = !c->first;
-    parents = c->children;
     orphan = c->orphan;
-    c->state.store(done ? why : why | ending::settled, std::memory_order_release); // [CTX-1]
+    if (done) c->state.store(why, std::memory_order_release); // [CTX-1]
+    else settle(c, why, told, parents);
   }
   if (c->timed) timer_cancel(c);
   if (done) {
-    chan_close(done);
-    c->state.store(why | ending::settled, std::memory_order_release); // [CTX-1]
+    chan_close_once(done);
+    queue_guard hold(c->lock);
+    settle(c, why, told, parents);
   }
   if (!told) tell_watchers(c);
   if (parents) take_children(c, work);
@@ -158,7 +185,7 @@ void end_one(cancel_node* c, std::uint32_t why, const std::exception_ptr& cause,
 }
 
 void end(cancel_node* c, std::uint32_t why, const std::exception_ptr& cause) noexcept {
-  if (c->state.load(std::memory_order_relaxed)) return;
+  if (c->state.load(std::memory_order_acquire)) return help_to_end(c); // [CTX-1]
   cancel_node* work = nullptr;
   if (c->up) leave_parent(c);
   end_one(c, why, cause, work);
@@ -179,7 +206,7 @@ void run_deadline(void* closure) {
 G* on_deadline(timer_node* n) {
   auto* c = static_cast<cancel_node*>(n);
   void* at = spawn_begin_inside(run_deadline, reinterpret_cast<const void*>(run_deadline), 0, c);
-  if (!at) { // no memory: again in a millisecond
+  if (!at) { // no slot to be had: again in a millisecond
     std::uint64_t now = now_ns();
     n->owner.load(std::memory_order_relaxed)->insert(n, add_ns(now, 1000000), now);
     return nullptr;
@@ -308,14 +335,9 @@ ending* ending_of(const context& c) noexcept {
   return n ? n->origin : nullptr;
 }
 
-std::error_code context_error(ending* e) noexcept {
-  std::uint32_t s = e->state.load(std::memory_order_acquire);   // [CTX-1]
-  if (!(s & ending::settled)) {                                 // about to be closed
-    chan_core* d = of(e)->done.load(std::memory_order_acquire); // [CTX-3]
-    chan_lock(d);
-    chan_recv_locked(d, nullptr, true);
-  }
-  return error_of(s);
+// There is a channel: the state without `settled` says so.
+bool ending::closed_already() const noexcept {
+  return chan_closed(static_cast<const cancel_node*>(this)->done.load(std::memory_order_acquire)); // [CTX-3]
 }
 
 // ---- functions to run after the end
@@ -375,7 +397,7 @@ void after_end_arm(after_end* a, context_node* n, const attr* with, const void* 
   a->refs.fetch_add(1, std::memory_order_relaxed); // the goroutine's
   {
     queue_guard hold(c->lock);
-    if (!c->state.load(std::memory_order_relaxed)) {
+    if (!c->refuses()) {
       a->goroutine = at;
       c->push(a);
       return;
@@ -425,7 +447,7 @@ recv_chan<void> context::done() const {
       bool over = c->over();
       if (over && !made.closed()) made.close();
       queue_guard hold(c->lock);
-      if (c->done.load(std::memory_order_relaxed) || (!over && c->state.load(std::memory_order_relaxed))) continue;
+      if (c->done.load(std::memory_order_relaxed) || (!over && c->refuses())) continue;
       c->done.store(detail::access::shared(made), std::memory_order_release); // [CTX-3] publishes the channel
     }
   }

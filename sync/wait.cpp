@@ -107,25 +107,62 @@ condition_core::~condition_core() {
   while (inside_.load(std::memory_order_acquire) && !halted.load(std::memory_order_relaxed)) yield();
 }
 
+// waiting::n of a waiter that was taken: 1 if by notify_one.
 bool condition_core::wait(std::int64_t timeout_ns, detail::ending* ctx, void (*unlock)(void*), void* lock) {
-  bool notified = false;
-  {
-    waiting r(lock_, queue_, {timeout_ns, ctx});
-    bool queued;
-    {
-      queue_guard hold(lock_);
-      inside_.fetch_add(1, std::memory_order_relaxed);
-      queued = r.enqueue();
+  struct stay {
+    condition_core& c;
+    explicit stay(condition_core& in) noexcept : c(in) { c.inside_.fetch_add(1, std::memory_order_relaxed); }
+    ~stay() { c.inside_.fetch_sub(1, std::memory_order_release); } // [COND-1] last touch
+  };
+  struct place { // the caller's place in the queue, until it parks
+    condition_core& c;
+    waiting& r;
+    bool given_up = true;
+    ~place() {
+      if (given_up) c.give_up(r);
     }
-    unlock(lock); // from here on a notifier may have taken us
-    if (queued) {
-      queue_guard hold(lock_);
-      hold.hand_over();
-      notified = r.park_here(wait_reason::condition_variable, this);
+  };
+  // The caller still holds its lock, so nobody who was told to notify it can have destroyed the condition.
+  stay here(*this);
+  waiting r(lock_, queue_, {timeout_ns, ctx}); // throws if there is no memory: it stands in no queue yet
+  {
+    queue_guard hold(lock_);
+    if (!r.enqueue()) {
+      hold.unlock();
+      unlock(lock);
+      return false;
     }
   }
-  inside_.fetch_sub(1, std::memory_order_release); // [COND-1] last touch
-  return notified;
+  place mine{*this, r};
+  unlock(lock); // from here on a notifier may have taken us. It may throw, as may a goroutine that is left by exit()
+  mine.given_up = false;
+  queue_guard hold(lock_);
+  hold.hand_over();
+  return r.park_here(wait_reason::condition_variable, this);
+}
+
+// The waiter leaves by an exception. A notify_one that took it goes to the next waiter: else it would be lost. A
+// notify_all has taken everybody that waited then, so nobody is owed anything.
+void condition_core::give_up(waiting& r) noexcept {
+  wake_list wakes;
+  queue_guard hold(lock_);
+  if (r.state == waiting::queued) {
+    queue_.remove(&r.w);
+    r.state = waiting::expired;
+  } else if (r.state == waiting::taken && r.n) {
+    take_first(wakes, true);
+  }
+  hold.unlock();
+  wakes.ready_all();
+}
+
+// lock_ held. false: nobody waits.
+bool condition_core::take_first(wake_list& wakes, bool one) noexcept {
+  waiter* w = queue_.pop();
+  if (!w) return false;
+  waiting_of(w).n = one;
+  wakes.take(w);
+  return true;
 }
 
 void condition_core::wait(const context& ctx, void (*unlock)(void*), void* lock) {
@@ -136,9 +173,7 @@ void condition_core::wait(const context& ctx, void (*unlock)(void*), void* lock)
 void condition_core::notify(bool all) noexcept {
   wake_list wakes;
   queue_guard hold(lock_);
-  while (waiter* w = queue_.pop()) {
-    wakes.take(w);
-    if (!all) break;
+  while (take_first(wakes, !all) && all) {
   }
   hold.unlock();
   wakes.ready_all();

@@ -55,7 +55,6 @@ std::int64_t context_in(std::int64_t ns) noexcept; // from now, on that clock
 context_node* context_shield(context_node* parent);
 void context_cancel(context_node* n) noexcept;
 void context_cancel(context_node* n, std::exception_ptr cause) noexcept;
-std::error_code context_error(ending* e) noexcept;
 
 struct after_end; // counted: each stop_func holds one, being registered another
 after_end* after_end_make(std::size_t bytes, void (*run)(void*), void (*destroy)(void*), void*& storage);
@@ -87,11 +86,12 @@ public:
   /// Closed when the context ends; nil if it never can. The channel is made by the first call. @throws std::bad_alloc.
   /// Go: Done.
   recv_chan<void> done() const;
-  /// Empty until it ends, then errc::operation_canceled or errc::timed_out, for good; done() is closed then. One load.
-  /// Go: Err.
+  /// Empty until it ends, then errc::operation_canceled or errc::timed_out, for good. It is empty as long as done() is
+  /// open, and not empty once done() is closed or a call has failed because of this context. Never waits. One load;
+  /// three in the moment of the end. Go: Err.
   std::error_code err() const noexcept {
     if (!n_ || !n_->origin || !n_->origin->over()) return {};
-    return detail::context_error(n_->origin);
+    return detail::error_of(n_->origin->state.load(std::memory_order_relaxed));
   }
   /// Null until it ends; then what cancel() was given, here or further up, or else a std::system_error of err(). Go:
   /// context.Cause.
@@ -114,8 +114,8 @@ private:
 };
 
 /// Ends its context and all below it, with errc::operation_canceled; the first end counts, later calls do nothing.
-/// Never blocks. A shared handle; call it when the work is over, whichever way: `defer d{cancel};`. A context that
-/// nobody cancels lives with its parent. Go: CancelFunc, CancelCauseFunc.
+/// When a call returns, err() is not empty. Never blocks. A shared handle; call it when the work is over, whichever
+/// way: `defer d{cancel};`. A context that nobody cancels lives with its parent. Go: CancelFunc, CancelCauseFunc.
 class [[nodiscard]] cancel_func {
 public:
   cancel_func() noexcept = default; ///< cancels nothing; so does a moved-from one

@@ -20,6 +20,7 @@
 
 namespace grt {
 namespace detail {
+void may_wait(); // runtime.hpp
 
 // Goroutines under one context: the first exception is kept and ends the context.
 class group_core {
@@ -175,6 +176,7 @@ public:
   /// Runs f() here, unless a call for that key is running: then parks until that one has ended. All of them get its
   /// result, copied, or its exception. A later call runs anew. f may not ask for its own key.
   template <class F> V run(const K& key, F&& f) {
+    detail::may_wait(); // may throw for a thread of the program's: not later, in ~landing
     std::shared_ptr<call> c;
     bool first;
     {

@@ -22,6 +22,7 @@
 namespace grt {
 class context;
 class wake_list;
+struct waiting;
 namespace detail {
 [[noreturn]] void throw_bad_count();
 }
@@ -232,13 +233,16 @@ public:
   ~condition_core();
   condition_core(const condition_core&) = delete;
   condition_core& operator=(const condition_core&) = delete;
-  /// unlock(lock) is called once the caller stands in the queue. false: the time was up, or the context over, first.
+  /// unlock(lock) is called once the caller stands in the queue; if it throws, the caller has left the queue again.
+  /// false: the time was up, or the context over, first. @throws std::system_error no memory for a thread's record.
   bool wait(std::int64_t timeout_ns, ending* ctx, void (*unlock)(void*), void* lock);
   /// @throws std::system_error the context has ended; unlock was not called if it had before.
   void wait(const context& ctx, void (*unlock)(void*), void* lock);
   void notify(bool all) noexcept;
 
 private:
+  bool take_first(wake_list& wakes, bool one) noexcept; // lock_ held
+  void give_up(waiting& r) noexcept;
   spin_lock lock_;
   wait_queue queue_;
   std::atomic<std::uint32_t> inside_{0}; // who has not yet left wait(), though it may be notified: the destructor waits
@@ -251,7 +255,9 @@ class condition_variable {
 public:
   void notify_one() noexcept { core_.notify(false); }
   void notify_all() noexcept { core_.notify(true); }
-  /// Unlocks, waits, locks again. Waiters are woken in order.
+  /// Unlocks, waits, locks again. Waiters are woken in order. If unlock() throws, so does wait(), which has had no
+  /// effect then: a notify_one() that had reached it goes to the next waiter. A lock() that throws ends the program.
+  /// @throws std::system_error no memory for the first wait of a thread of the program's; the lock is held then.
   template <class Lock> void wait(Lock& lock) { wait_ns(lock, -1); }
   template <class Lock, class Pred>
   requires std::predicate<Pred&>

@@ -53,16 +53,18 @@ inline constexpr std::uint32_t no_processor = ~std::uint32_t{0};
 
 struct recording {
   std::vector<event> events; ///< in order of time
-  std::uint64_t lost = 0;    ///< events that no longer fitted: the oldest ones go first
+  std::uint64_t lost = 0;    ///< events that no longer fitted into their ring: the oldest ones go first
   unsigned procs = 0;
 };
 
-/// Begins to record into one ring of `events_max_per_thread` events (32 bytes each) per runtime thread; older ones are
-/// overwritten. Any thread; starts the runtime. Costs some 10 ns an event while on, one predicted branch while off.
-/// @throws std::logic_error if a recording runs already; std::system_error: no memory.
+/// Begins to record into rings of `events_max_per_thread` events (40 bytes each, 16 events at least); older events are
+/// overwritten. Each processor's first thread has a ring; all other threads, and processors that set_procs adds while
+/// recording, share one. Any thread; starts the runtime. Costs some 10 ns an event while on, one predicted branch while
+/// off. @throws std::logic_error if a recording runs already; std::system_error: no memory.
 void record(std::size_t events_max_per_thread = 1 << 16);
 
-/// Ends the recording and returns it. @throws std::logic_error if none runs.
+/// Ends the recording, returns it and frees the rings. Any thread; waits for threads that are about to write an event.
+/// @throws std::logic_error if none runs; std::bad_alloc: the recording is over, and lost.
 recording stop_recording();
 
 } // namespace grt::trace

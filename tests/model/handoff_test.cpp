@@ -312,6 +312,38 @@ struct retires : world {
   std::string at_rest() override { return sleeps(0) ? "its P is wanted, and it sleeps for good" : ""; }
 };
 
+// A keeper that its goroutine has left, and two that want to lend it a P, one after the other.
+struct lent : world {
+  struct M {
+    modelled::atomic<std::uint32_t> vacant{std::uint32_t{claimed}};
+    modelled::plain<unsigned> p{0u};
+  };
+  M keeper;
+  lent(memory of, site without) : world(of, without) {
+    n_threads_ = 3;
+    name(keeper.vacant, "vacant");
+    name(keeper.p, "p");
+  }
+  void turn_of(unsigned who) {
+    claim(0);
+    keeper.p = who;
+    unsigned mine = keeper.p;
+    check(mine == who, "a second lender wrote");
+    drop(0);
+    vacate_keeper<modelled>(&keeper);
+  }
+  void program(unsigned t) override {
+    if (t) claim_keeper<modelled>(&keeper);
+    turn_of(t);
+  }
+  std::string at_rest() override {
+    for (unsigned t = 1; t < 3; t++)
+      if (sleeps(t)) return "a lender sleeps for good";
+    return value(keeper.vacant) == vacant ? "" : "nobody is on it, and it is not vacant";
+  }
+};
+
+TEST(Handoff, Lent_Holds) { expect_holds<lent>("lent", 50, true); }
 TEST(Handoff, Taken_Holds) { expect_holds<taken>("taken", 10000, true); }
 TEST(Handoff, TakenTwice_Holds) {
   result r = taken_twice(memory::tso, site::none).explore();
@@ -326,10 +358,11 @@ TEST(Handoff, AThiefThatDoesNotLookWhoseItIs_Fails) {
 }
 
 struct HandoffWithout : testing::TestWithParam<fault> {};
-TEST_P(HandoffWithout, Fails) { expect_fails<retires, late_thief, announced, given>(GetParam()); }
+TEST_P(HandoffWithout, Fails) { expect_fails<lent, retires, late_thief, announced, given>(GetParam()); }
 INSTANTIATE_TEST_SUITE_P(One, HandoffWithout,
                          testing::ValuesIn(faults({site::retire_fence, site::procs_fence},
-                                                  {site::give_turn, site::await_turn, site::set_holder, site::holder_of,
+                                                  {site::give_turn, site::await_turn, site::claim_keeper,
+                                                   site::vacate_keeper, site::set_holder, site::holder_of,
                                                    site::is_back, site::retire_fence, site::procs_fence},
                                                   {site::step_back})),
                          fault_name);

@@ -7,7 +7,7 @@ using namespace model;
 using namespace grt::protocol;
 using std::memory_order_relaxed;
 
-constexpr std::uint64_t never = 9;
+constexpr std::uint64_t never = 9, polls = 8;
 
 struct M {
   modelled::atomic<std::uint32_t> asleep{0u};
@@ -22,6 +22,8 @@ struct sleeping : world {
   modelled::atomic<std::uint64_t> timer{never};
   unsigned first_sleeper = 1; // its thread
   bool told = true;           // every push is followed by a notify
+  unsigned made = 0;          // Ms, if the leader polls while one of them is not in the list
+  bool hint = false;          // the look for work may leave what it sees to its owner
 
   sleeping(memory of, site without, unsigned threads = 2) : world(of, without) {
     n_threads_ = threads;
@@ -51,17 +53,27 @@ struct sleeping : world {
     idle.timer_added(when);
   }
   unsigned index(M* one) const { return static_cast<unsigned>(one - m); }
-  bool anything() { return modelled::load(queued, memory_order_relaxed) > 0; }
+  bool anything() {
+    return modelled::load(queued, memory_order_relaxed) > 0 &&
+           !(hint && current->perform({action::choose, 0, false, false, 2}));
+  }
+  bool somebody_runs() {
+    if (!made) return false;
+    modelled::guard hold(idle.lock);
+    return idle.n < made;
+  }
 
   // As sched/idle.cpp has it. Returns awake.
   void sleep(M& me) {
     idle.line_up(&me);
     if (anything() && idle.withdraw(&me)) return;
+    if (somebody_runs()) idle.timer_added(polls);
     for (;;) {
       from_here(1);
       if (idle.woken(&me)) return;
       if (idle.leads(&me)) {
         std::uint64_t until = modelled::load(timer, memory_order_relaxed);
+        if (somebody_runs()) until = std::min(until, polls);
         idle.will_sleep_until(until);
         if (modelled::load(timer, memory_order_relaxed) < until) continue;
         mark(index(&me), static_cast<unsigned>(until)); // what it sleeps for
@@ -87,7 +99,9 @@ struct sleeping : world {
   std::string at_rest() override {
     unsigned asleep = 0, all = n_threads_ - first_sleeper;
     for (unsigned i = 0; i < all; i++) asleep += sleeps(first_sleeper + i);
-    if (told && value(queued) && asleep == all) return "work waits and everybody sleeps";
+    if (told && !hint && value(queued) && asleep == all) return "work waits and everybody sleeps";
+    if (hint && value(queued) && asleep == all && note(index(value(idle.leader))) > polls)
+      return "work waits and nobody will look";
     if (asleep != value(idle.n)) return "the list is not what sleeps";
     if (value(need_watch) != (asleep && !value(idle.watcher))) return "W1";
     if (!asleep) return "";
@@ -132,6 +146,41 @@ struct heirs : sleeping {
   }
 };
 
+// An M pushes and computes on; those that see it may leave it alone. Then the one that leads polls.
+struct left_alone : sleeping {
+  left_alone(memory of, site without) : sleeping(of, without, 3) {
+    hint = true;
+    made = 3;
+  }
+  void program(unsigned t) override { t ? search(m[t - 1]) : push(1); }
+};
+// All Ms but the pusher's have slept for good, their leader without a poll, when the pusher's leaves the list; a second
+// one comes to watch, finds nothing, and goes back to sleep.
+struct leader_slept_for_good : world {
+  modelled::atomic<std::uint32_t> need_watch{0u};
+  grt::protocol::sleepers<modelled, M> idle{need_watch};
+  M m[3];
+  leader_slept_for_good(memory of, site without) : world(of, without) { n_threads_ = 1; }
+  void program(unsigned) override {
+    for (M& one : m) idle.line_up(&one);
+    M* leader = idle.leader;
+    idle.will_sleep_until(never);
+    check(!idle.woken(leader), "nobody has woken it");
+    idle.wake_one_to_watch(); // and it computes from now on
+    idle.resign();
+    idle.wake_one_to_watch();
+    M* second = nullptr;
+    for (M& one : m)
+      if (&one != leader && one.woken_as_watcher) second = &one; // the newer
+    check(second && idle.become_watcher(second), "it watches");
+    idle.resign();
+    idle.line_up(second);
+    idle.timer_added(polls);
+    std::uint32_t state = modelled::load(leader->asleep, memory_order_relaxed);
+    check(state == napping, "the leader does not know that somebody runs");
+  }
+};
+
 // One after the other, with three: whoever is woken as the watcher is not the leader, wherever that stands in the list.
 struct leaders : world {
   modelled::atomic<std::uint32_t> need_watch{0u};
@@ -154,6 +203,8 @@ struct leaders : world {
 };
 
 TEST(Sleepers, Leaders_Hold) { expect_holds<leaders>("leaders", 10); }
+TEST(Sleepers, LeaderSleptForGood_IsTold) { expect_holds<leader_slept_for_good>("leader slept for good", 10); }
+TEST(Sleepers, LeftAlone_Holds) { expect_holds<left_alone>("left alone", 1000); }
 TEST(Sleepers, Submit_Holds) { expect_holds<submit>("submit", 100); }
 TEST(Sleepers, SubmitTwice_Holds) { expect_holds<submit_twice>("submit twice", 1000); }
 TEST(Sleepers, SubmitToTwo_Holds) { expect_holds<submit_to_two>("submit to two", 100000); }

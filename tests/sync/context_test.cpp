@@ -255,6 +255,98 @@ TEST_F(Context, ErrAndDoneAgreeWhileItEnds) {
   }
 }
 
+// In one thread: err(), done() and calls that fail agree at every moment, and cancel() has ended it when it returns,
+// also the one that lost.
+TEST_F(Context, ErrDoneAndFailingCallsAgree_AtEveryMoment) {
+  int rounds = scaled(3000);
+  for (int i = 0; i < rounds; i++) {
+    auto [a, cancel] = with_timeout(background(), std::chrono::microseconds(i % 3 ? 1000000 : 20));
+    auto [b, cancel_b] = with_cancel(a);
+    if (i % 2) (void)b.done();
+    if (i % 4 < 2) (void)a.done();
+    mutex held;
+    held.lock();
+    auto look = [&, &a = a, &b = b](bool& over) {
+      for (const context* c : {&a, &b}) {
+        if (closed(*c)) {
+          EXPECT_TRUE(c->err()) << "done() first";
+        }
+        if (c->err()) {
+          EXPECT_TRUE(closed(*c)) << "err() first";
+          EXPECT_TRUE(c->cause());
+          EXPECT_TRUE(error_from([&] { held.lock(*c); }));
+        }
+        if (auto e = error_from([&] { sleep_for(0ns, *c); })) {
+          EXPECT_EQ(c->err(), e);
+          EXPECT_TRUE(closed(*c));
+        }
+      }
+      auto [late, cancel_late] = with_cancel(a);
+      if (late.err()) {
+        EXPECT_TRUE(a.err()) << "the child first";
+      }
+      over = static_cast<bool>(b.err());
+    };
+    wait_group w;
+    for (int k = 0; k < 2; k++)
+      w.go([&] {
+        for (bool over = false; !over; yield()) look(over);
+      });
+    w.go([&, &a = a] {
+      EXPECT_TRUE(error_from([&] { held.lock(a); }));
+      EXPECT_TRUE(a.err());
+    });
+    auto end = [&, &a = a, &cancel = cancel] {
+      cancel();
+      EXPECT_TRUE(a.err());
+      EXPECT_TRUE(closed(a));
+    };
+    if (i % 3) {
+      std::thread outside;
+      if (i % 16 == 1) outside = std::thread(end);
+      w.go(end);
+      end();
+      if (outside.joinable()) outside.join();
+    }
+    w.wait();
+    cancel_b();
+    held.unlock();
+  }
+}
+
+// Somebody is about to close the done channel, and cannot yet: nothing has ended, nobody waits for it, and whoever
+// comes is told as soon as it has.
+TEST_F(Context, WhileItsChannelIsBeingClosed_ErrDoesNotWait) {
+  auto [c, cancel] = with_cancel(background());
+  auto [child, cancel_child] = with_cancel(c);
+  recv_chan<void> done = c.done();
+  detail::chan_core* core = detail::access::core(done);
+  detail::ending* e = detail::ending_of(c);
+  detail::chan_lock(core);
+  std::thread ender(cancel);
+  while (!e->state.load()) std::this_thread::yield();
+  EXPECT_FALSE(c.err());
+  EXPECT_FALSE(child.err());
+  EXPECT_FALSE(c.cause());
+  EXPECT_FALSE(e->over());
+  auto [late, cancel_late] = with_cancel(c);
+  EXPECT_FALSE(late.err());
+  chan<void> ran(1);
+  (void)context_after_func(c, [ran] { ran.send(); });
+  counting_semaphore<> none(0);
+  std::error_code failed;
+  std::thread waiter([&, &c = c] { failed = error_from([&] { none.acquire(c); }); });
+  detail::chan_unlock(core);
+  ender.join();
+  waiter.join();
+  EXPECT_EQ(failed, canceled);
+  EXPECT_EQ(late.err(), canceled);
+  EXPECT_EQ(child.err(), canceled);
+  EXPECT_TRUE(closed(c) && closed(late));
+  ran.recv();
+  cancel_child(), cancel_late();
+}
+
 TEST_F(Context, CancelRacesWithDestructionOfChildren) {
   int rounds = scaled(300);
   for (int i = 0; i < rounds; i++) {

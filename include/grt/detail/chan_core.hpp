@@ -54,6 +54,7 @@ outcome chan_send_locked(chan_core* c, void* from, bool may_block);
 /// `to`: raw storage, or null to drop the value. closed: nothing was constructed.
 outcome chan_recv_locked(chan_core* c, void* to, bool may_block);
 void chan_close(chan_core* c);                  // null or closed: channel_error
+bool chan_close_once(chan_core* c) noexcept;    // false: it was closed
 [[noreturn]] void chan_nil_block(bool sending); // for ever
 [[noreturn]] void throw_closed(const char* what);
 std::size_t chan_size(chan_core* c) noexcept;

@@ -1,7 +1,12 @@
 // grt/detail/ending.hpp - what may end once, and who is told. Not API.
 //
-// The part of a cancellable context that waits know. `state` is 0 until the end and then says why, for good; whoever
-// ends it sets it under `lock`, so that a watcher either stands in the list by then or is refused. Watchers are called
+// The part of a cancellable context that waits know. `state` changes under `lock`:
+//
+//   0              it has not ended
+//   why            somebody ends it, and its done channel is still to be closed: it has ended once that is closed
+//   why | settled  it has ended; watchers are refused. Before that they may enter the list, and are called soon
+//
+// So over(), err() and done() agree at every moment: see context.cpp. Watchers are called
 // under `lock` (order: this lock, then the lock of the queue the watcher's goroutine waits in), so that taking one out
 // is synchronous: afterwards its callback does not run and will not. They may not block, allocate or ready anybody:
 // they return whom to make runnable once the lock is free.
@@ -25,14 +30,20 @@ struct watcher {
 };
 
 struct ending {
-  static constexpr std::uint32_t canceled = 1, timed_out = 2, settled = 4; // settled: no channel is still to be closed
+  static constexpr std::uint32_t canceled = 1, timed_out = 2, settled = 4;
 
   spin_lock lock;
   std::atomic<std::uint32_t> state{0};
   watcher *first = nullptr, *last = nullptr;
 
-  bool over() const noexcept { return state.load(std::memory_order_acquire); } // [CTX-1] sees the cause
-  /// lock held, not over.
+  /// It has ended. Never waits.
+  bool over() const noexcept {
+    std::uint32_t s = state.load(std::memory_order_acquire); // [CTX-1] sees the cause
+    return s & settled || (s && closed_already());
+  }
+  /// lock held.
+  bool refuses() const noexcept { return state.load(std::memory_order_relaxed) & settled; }
+  /// lock held, refuses() is false.
   void push(watcher* w) noexcept {
     w->watching = true;
     w->later = nullptr;
@@ -46,6 +57,9 @@ struct ending {
     (w->sooner ? w->sooner->later : first) = w->later;
     (w->later ? w->later->sooner : last) = w->sooner;
   }
+
+private:
+  bool closed_already() const noexcept; // its done channel, while somebody ends it
 };
 
 ending* ending_of(const context& c) noexcept; // null: it can never end
