@@ -34,8 +34,8 @@ bool take_away(left what) {
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
       BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_membarrier, 0, 4),
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, what == left::global ? MEMBARRIER_CMD_QUERY : ~0u, 2, 0),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, what == left::global ? MEMBARRIER_CMD_GLOBAL : ~0u, 1, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, what == left::global ? unsigned{MEMBARRIER_CMD_QUERY} : ~0u, 2, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, what == left::global ? unsigned{MEMBARRIER_CMD_GLOBAL} : ~0u, 1, 0),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
   };
