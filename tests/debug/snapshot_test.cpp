@@ -116,7 +116,7 @@ TEST_F(Sites, OfGroupsTimersAndContexts_AreTheCallers) {
   const attr named{.name = "named"};
   auto [ctx, cancel] = with_cancel(background());
   auto here = [&](unsigned line) {
-    std::vector<goroutine_info> all;
+    std::vector<debug::goroutine_info> all;
     EXPECT_TRUE(soon([&] { return (all = snapshot()).size() == 1 && all[0].st == state::waiting; }));
     std::string want = "snapshot_test.cpp:" + std::to_string(line);
     for (auto& i : all) EXPECT_NE(i.created_at.find(want), std::string::npos) << i.created_at << ", not " << want;
@@ -130,7 +130,9 @@ TEST_F(Sites, OfGroupsTimersAndContexts_AreTheCallers) {
   w.go(named, waits), here(__LINE__);
   g.go(waits), here(__LINE__);
   g.go(named, waits), here(__LINE__);
-  EXPECT_TRUE(g.try_go(waits)), here(__LINE__);
+  bool started = g.try_go(waits);
+  EXPECT_TRUE(started);
+  here(__LINE__ - 2);
   {
     grt::scope s;
     s.go(waits), here(__LINE__);
