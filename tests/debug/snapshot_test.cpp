@@ -213,7 +213,9 @@ TEST_F(Sites, OfGroupsTimersAndContexts_AreTheCallers) {
   w.go(named, waits), here(__LINE__);
   g.go(waits), here(__LINE__);
   g.go(named, waits), here(__LINE__);
-  EXPECT_TRUE(g.try_go(waits)), here(__LINE__);
+  bool started = g.try_go(waits);
+  EXPECT_TRUE(started);
+  here(__LINE__ - 2);
   {
     grt::scope s;
     s.go(waits), here(__LINE__);

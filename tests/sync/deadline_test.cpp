@@ -197,7 +197,7 @@ TEST_F(Deadlines, ATickersPeriod_IsPositive) {
       EXPECT_THROW(ticker(hours(1)).reset(d), std::invalid_argument);
     }
   });
-  ticker fast(duration<double>(std::numeric_limits<double>::denorm_min()));
+  ticker fast{duration<double>(std::numeric_limits<double>::denorm_min())};
   fast.c().recv();
   fast.c().recv();
 }
