@@ -40,7 +40,7 @@ G* foreign_self() {
   g->pinned = false;
   g->birth = 0;
   protocol::is_entered<hardware>(g);
-  __atomic_store_n(&g->kind, g_kind::foreign, __ATOMIC_RELEASE); // [LOOK-1] after all else that is read of it
+  hardware::store(g->kind, g_kind::foreign, std::memory_order_release); // [LOOK-1] after all else that is read of it
   spin_guard hold(lock);
   ext->next_foreign = list; // not G::link: whoever wakes several at once strings them on that
   list = g;

@@ -109,7 +109,7 @@ void* spawn_begin(void (*run)(void*), const void* site, unsigned line, const att
 
 void spawn_commit(void* closure) noexcept {
   G* g = g_of_closure(closure);
-  __atomic_store_n(&g->kind, g_kind::goroutine, __ATOMIC_RELEASE); // [LOOK-1] after all else that is read of it
+  hardware::store(g->kind, g_kind::goroutine, std::memory_order_release); // [LOOK-1] after all else that is read of it
   san::release(g);
   M* m = me();
   record(m, trace::kind::spawn, g->id, m ? m->g->id : 0, g->line);
@@ -133,7 +133,7 @@ G* spawn_fire(void* closure) noexcept {
   G* g = g_of_closure(closure);
   M* m = me();
   P* p = m->p;
-  __atomic_store_n(&g->kind, g_kind::goroutine, __ATOMIC_RELEASE); // [LOOK-1] as above
+  hardware::store(g->kind, g_kind::goroutine, std::memory_order_release); // [LOOK-1] as above
   g->birth = static_cast<std::uint32_t>(p->tick);
   count_one(p->spawned);
   record(m, trace::kind::spawn, g->id, 0, g->line);
