@@ -24,7 +24,8 @@ thread_local G* mine;
 std::atomic<std::uint32_t>& word(G* g) noexcept { return *reinterpret_cast<std::atomic<std::uint32_t>*>(&g->birth); }
 } // namespace
 
-G* foreign_known() noexcept { return mine; }
+// A forked child has the record of its parent, which is of no use there: self() says so.
+G* foreign_known() noexcept { return forked.load(std::memory_order_relaxed) ? nullptr : mine; }
 
 G* foreign_self() {
   if (mine) return mine;

@@ -14,7 +14,7 @@ for lesson in $lessons; do
   ok "$lesson shows its code" grep -q "int main() {" <<<"$out"
   ok "$lesson draws goroutines" grep -qE "^  G[0-9]+ .*[0-9]" <<<"$out"
   ok "$lesson says what it cost" grep -qE "switches, [0-9]{1,12} steals" <<<"$out"
-  ok "$lesson counts what can be" [ "$(grep -cE '[0-9]{13}' <<<"$out")" -eq 0 ]
+  ok "$lesson counts what can be" [ "$(grep 'switches, ' <<<"$out" | grep -cE '[0-9]{13}')" -eq 0 ]
   ok "$lesson is plain in a pipe" [ -z "$(grep -P '[^\x09\x0a\x20-\x7e]' <<<"$out")" ]
   picture=$(sed -n '/-- what happened/,$p' <<<"$out")
   ok "$lesson's picture fits 80 columns" [ "$(awk '{ if (length > w) w = length } END { print w }' <<<"$picture")" -le 80 ]
