@@ -64,7 +64,7 @@ struct ancient_clock {
   using rep = duration::rep;
   using period = duration::period;
   using time_point = std::chrono::time_point<ancient_clock>;
-  static constexpr bool is_steady = false;
+  [[maybe_unused]] static constexpr bool is_steady = false;
   static time_point now() { return time_point(duration_cast<duration>(system_clock::now().time_since_epoch()) + age); }
   static constexpr duration age{62135596800};
 };
@@ -369,7 +369,7 @@ struct settable_clock {
   using rep = duration::rep;
   using period = duration::period;
   using time_point = std::chrono::time_point<settable_clock>;
-  static constexpr bool is_steady = false;
+  [[maybe_unused]] static constexpr bool is_steady = false;
   static time_point now() { return time_point(duration(at.load())); }
   static inline std::atomic<rep> at{0};
 };
