@@ -32,10 +32,9 @@ struct alignas(16) timer_core : timer_node {
   chan_core* c = nullptr;    // or: a function
   void* goroutine = nullptr; // its next goroutine, prepared
   std::int64_t period = 0;
-  std::uint32_t bytes = 0; // of its block
-  unsigned line;           // with `file`: where after_func was called. Set for functions alone
-  void (*run)(void*) = nullptr;
-  void (*destroy)(void*) = nullptr;
+  std::uint32_t bytes = 0;                  // of its block
+  unsigned line;                            // with `file`: where after_func was called. Set for functions alone
+  const timer_function* function = nullptr; // static
   union {
     const char* file;
     timer_core* dead_next; // once nobody has it any more
@@ -46,7 +45,7 @@ struct alignas(16) timer_core : timer_node {
   };
   std::unique_ptr<kept_attr> with; // what its goroutines are started with, if anything
 
-  void* function() noexcept { return this + 1; }
+  void* storage() noexcept { return this + 1; }
 };
 
 namespace {
@@ -55,7 +54,7 @@ std::atomic<timer_core*> dead{nullptr};
 void timer_free(timer_core* t) noexcept {
   san::acquire(t);
   if (t->goroutine) spawn_abort(t->goroutine);
-  if (t->destroy) t->destroy(t->function());
+  if (t->function) t->function->destroy(t->storage());
   chan_unref(t->c);
   std::size_t bytes = t->bytes;
   t->~timer_core();
@@ -109,7 +108,7 @@ void call(void* closure) {
     timer_core* t;
     ~holder() { timer_unref(t); }
   } h{static_cast<timer_core*>(spawn_load(closure))};
-  h.t->run(h.t->function());
+  h.t->function->run(h.t->storage());
 }
 
 // A plain one takes its goroutine's slot only now: most are stopped before. None to be had: again in a millisecond.
@@ -149,25 +148,23 @@ timer_core* timer_make(chan_core* c) {
   return t;
 }
 
-timer_core* timer_make(std::size_t bytes, void (*run)(void*), void (*destroy)(void*), void*& storage, const attr* a,
-                       call_site at) {
+timer_core* timer_make(const timer_function& f, void*& storage, const attr* a, call_site at) {
   std::unique_ptr<timer_core::kept_attr> with;
   if (a) {
     with.reset(new timer_core::kept_attr{std::string(a->name), *a});
     with->a.name = with->name;
   }
-  timer_core* t = make(bytes);
+  timer_core* t = make(f.bytes);
   t->with = std::move(with);
-  t->run = run;
+  t->function = &f;
   t->file = at.file;
   t->line = at.line;
-  t->destroy = destroy;
   t->fire = fire_function;
-  storage = t->function();
+  storage = t->storage();
   return t;
 }
 
-void timer_forget_function(timer_core* t) noexcept { t->destroy = nullptr; }
+void timer_forget_function(timer_core* t) noexcept { t->function = nullptr; }
 
 // t is not armed, and nobody else can arm it.
 static std::uint64_t arm(timer_core* t, std::int64_t ns) noexcept {

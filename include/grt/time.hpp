@@ -24,10 +24,19 @@ struct timer_core; // counted: each handle holds one, being armed another
 /// Sends the time on c, of capacity 1; period 0: once. One reference for the caller. @throws std::system_error no
 /// memory or no thread.
 timer_core* timer_make(chan_core* c);
-/// Storage for a callable of `bytes`, 16-byte aligned, to be constructed before the first timer_set. run and destroy
-/// are given the storage. `a`: what its goroutines are started with, or null; copied. `at`: where they were created.
-timer_core* timer_make(std::size_t bytes, void (*run)(void*), void (*destroy)(void*), void*& storage, const attr* a,
-                       call_site at);
+/// What a timer knows of a callable: where it is stored is 16-byte aligned.
+struct timer_function {
+  std::size_t bytes;
+  void (*run)(void* storage);
+  void (*destroy)(void* storage);
+};
+template <class T>
+inline constexpr timer_function timer_function_of = {
+    sizeof(T), [](void* p) { static_cast<void>(std::invoke(*static_cast<T*>(p))); },
+    [](void* p) { static_cast<T*>(p)->~T(); }};
+/// The callable is to be constructed in `storage` before the first timer_set. `f`: static. `a`: what its goroutines are
+/// started with, or null; copied. `at`: where they were created.
+timer_core* timer_make(const timer_function& f, void*& storage, const attr* a, call_site at);
 void timer_forget_function(timer_core* t) noexcept;                  // its construction threw
 bool timer_set(timer_core* t, std::int64_t ns, std::int64_t period); // stops, then arms. true: it was pending
 void timer_start(timer_core* t, std::int64_t ns,
@@ -116,9 +125,7 @@ struct timer_access {
     using T = std::decay_t<F>;
     static_assert(alignof(T) <= 16, "grt::after_func: capture over-aligned data by pointer");
     void* storage;
-    timer t(detail::timer_make(
-        sizeof(T), [](void* p) { static_cast<void>(std::invoke(*static_cast<T*>(p))); },
-        [](void* p) { static_cast<T*>(p)->~T(); }, storage, a, at));
+    timer t(detail::timer_make(detail::timer_function_of<T>, storage, a, at));
     try {
       ::new (storage) T(std::forward<F>(f));
     } catch (...) {
