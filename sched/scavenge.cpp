@@ -176,10 +176,10 @@ bool left_to_scavenger(G* g) noexcept { return protocol::leave_to_holder<hardwar
 pass scavenge(std::uint64_t budget_ns) noexcept {
   if (!slab_begin()) return pass::whole;
   if (!begin_work()) return pass::partial;
-  std::uint64_t end = now_ns() + budget_ns;
+  std::uint64_t end = own_cpu_ns() + budget_ns; // of its own: on a busy machine it would get nowhere
   if (now_at == stage::idle) begin(false);
   bool more;
-  while ((more = step()) && now_ns() < end) {
+  while ((more = step()) && own_cpu_ns() < end) {
   }
   pass p = more ? pass::under_way : looks.now && sorts.now ? pass::whole : pass::partial;
   end_work();
