@@ -30,6 +30,11 @@ constinit thread_local int refuse_at = 0; // this thread's n-th allocation from 
   if (void* p = std::malloc(n ? n : 1)) return p;
   throw std::bad_alloc();
 }
+[[gnu::noinline]] void* operator new(std::size_t n,
+                                     const std::nothrow_t&) noexcept { // a sanitizer's is not made of the above
+  if (refuse_at && !--refuse_at) return nullptr;
+  return std::malloc(n ? n : 1);
+}
 [[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
 [[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 
