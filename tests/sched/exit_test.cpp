@@ -217,6 +217,9 @@ TEST_F(Exit, LeavesTheStackReusable) { // windows, slots and exception state go 
 // ---- pthread_exit: the same for a goroutine
 
 TEST_F(Exit, ByPthreadExit_EndsTheGoroutineAlone) {
+#if GRT_DETAIL_TSAN
+  GTEST_SKIP() << "ThreadSanitizer's pthread_exit() knows no fibers";
+#endif
   std::string order;
   wait_group w;
   for (int i = 0; i < 20; i++) { // more often than there are threads
@@ -236,6 +239,9 @@ TEST_F(Exit, ByPthreadExit_EndsTheGoroutineAlone) {
   EXPECT_THROW(run([]() -> int { pthread_exit(nullptr); }), std::logic_error);
 }
 TEST_F(Exit, ByPthreadExit_Pinned) {
+#if GRT_DETAIL_TSAN
+  GTEST_SKIP() << "ThreadSanitizer's pthread_exit() knows no fibers";
+#endif
   wait_group w;
   for (int i = 0; i < 5; i++) {
     std::string order;
