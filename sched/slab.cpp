@@ -4,6 +4,7 @@
 // still. The scavenger takes the chains that nobody has needed for a pass, counts what of each page is in them, puts
 // the rest back and drops the full pages. They are carved again before new ones are, and keep their window
 // credits. A spawn that finds no slot meanwhile waits until the rest is back; a timer does not wait (g_alloc_now).
+// Slabs are on huge pages while they are whole: khugepaged would fill the gaps of one that is not within seconds.
 #include "sched/slab.hpp"
 
 #include <algorithm>
@@ -32,6 +33,7 @@ constexpr std::size_t page_bytes = 4096, per_page = page_bytes / sizeof(G), wort
 constexpr std::uint8_t empty = 255;
 // One for each page: `empty` (under lock), or how many of its slots the sorter has counted (its own).
 std::uint8_t* pages;
+std::uint16_t* gaps; // under lock: of each slab, how many pages are empty
 std::size_t empty_n, empty_from; // under lock: such pages; none stands before
 struct {
   std::atomic<bool> on{false};         // set and cleared under lock
@@ -70,14 +72,24 @@ bool open_more() noexcept {
   return true;
 }
 
+// Under lock. n pages of one slab from `first` on are empty, or no longer: the last one that is carved makes it whole.
+void count_gaps(std::size_t first, int n) noexcept {
+  std::size_t slab = first * page_bytes / slab_bytes;
+  std::uint16_t before = std::exchange(gaps[slab], static_cast<std::uint16_t>(gaps[slab] + n));
+  if (!gaps[slab] && slab) madvise(base + slab * slab_bytes, slab_bytes, MADV_HUGEPAGE);
+  if (!before) madvise(base + slab * slab_bytes, slab_bytes, MADV_NOHUGEPAGE);
+}
+
 // Under lock. Up to n fresh slots, each with a window credit; returns how many.
 std::size_t carve(std::size_t n, char*& first) noexcept {
   if (empty_n) {
     while (pages[empty_from] != empty) empty_from++;
     first = base + empty_from * page_bytes;
     std::size_t got = 0;
-    for (; got < std::max<std::size_t>(n / per_page, 1) && empty_n && pages[empty_from] == empty; got++, empty_n--)
+    for (; got < std::max<std::size_t>(n / per_page, 1) && empty_n && pages[empty_from] == empty; got++, empty_n--) {
+      count_gaps(empty_from, -1);
       pages[empty_from++] = 0;
+    }
     return got * per_page;
   }
   if (carved.load(std::memory_order_relaxed) == opened.load(std::memory_order_relaxed) && !open_more()) return 0;
@@ -96,9 +108,11 @@ bool slab_start() noexcept {
     if ((p = san::map_quietly(n, PROT_NONE, MAP_NORESERVE)) != MAP_FAILED) break;
   if (p == MAP_FAILED) return false;
   spill_n = 8 * stack::batch_most();
-  void* counts = san::map_quietly(n / page_bytes + 1, PROT_READ | PROT_WRITE, MAP_NORESERVE);
+  std::size_t gaps_bytes = (n / slab_bytes + 1) * sizeof *gaps;
+  void* counts = san::map_quietly(gaps_bytes + n / page_bytes + 1, PROT_READ | PROT_WRITE, MAP_NORESERVE);
   if (counts == MAP_FAILED) return munmap(p, n), false;
-  pages = static_cast<std::uint8_t*>(counts);
+  gaps = static_cast<std::uint16_t*>(counts);
+  pages = static_cast<std::uint8_t*>(counts) + gaps_bytes;
   base = reinterpret_cast<char*>((reinterpret_cast<std::uintptr_t>(p) + slab_bytes - 1) & ~(slab_bytes - 1));
   limit = static_cast<char*>(p) + n;
   opened.store(base, std::memory_order_relaxed);
@@ -244,6 +258,10 @@ bool slab_sort_begin(bool all) noexcept {
   std::size_t stay = pool_n - spare;
   for (std::size_t i = 0; i < stay; i++) at = reinterpret_cast<G**>(&(*at)->w.next);
   sorter.taken = std::exchange(*at, nullptr);
+  if (loose) { // or each sort would leave some more there
+    loose->w.next = reinterpret_cast<detail::waiter*>(sorter.taken);
+    sorter.taken = std::exchange(loose, nullptr);
+  }
   start_over();
   sorter.stage = sorter.counting;
   sorter.kept = nullptr;
@@ -260,6 +278,7 @@ static void keep_slot(G* g) noexcept {
   if (++sorter.kept_n < spill_n) return;
   spin_guard hold(lock);
   pool_push(std::exchange(sorter.kept, nullptr));
+  pool_unneeded++; // as it was before: the next sort takes it together with all others, or their pages never fill
   sorter.kept_n = 0;
 }
 
@@ -272,13 +291,15 @@ static void keep_rest() noexcept {
   }
 }
 
-// A run of full pages; those that are not are forgotten. false: there is none any more.
+// A run of full pages of one slab; those that are not are forgotten. false: there is none any more.
 static bool full_run(std::size_t& first, std::size_t& n) noexcept {
   spin_guard hold(lock);
   std::size_t end = page_of(carved.load(std::memory_order_relaxed) + page_bytes - 1); // the last may be there in part
   for (std::size_t& i = sorter.page; i < end; i++) {
     if (pages[i] == per_page) {
-      for (first = i, n = 0; i < end && pages[i] == per_page; i++) n++;
+      std::size_t slab_end = std::min(end, (i * page_bytes / slab_bytes + 1) * (slab_bytes / page_bytes));
+      for (first = i, n = 0; i < slab_end && pages[i] == per_page; i++) n++;
+      count_gaps(first, static_cast<int>(n)); // before they go
       return true;
     }
     if (pages[i] != empty) pages[i] = 0;

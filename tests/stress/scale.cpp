@@ -1,5 +1,6 @@
 // tests/stress/scale.cpp - what must hold at full size: scale SCENARIO N. Prints what it found; 1 if it does not hold.
 //   million  N goroutines park and end           the process is near its old size within seconds
+//   shuffled the same, and they end in random order: pages of free Gs come about in no order
 //   stacks   N goroutines grow 200 KB of stack   likewise while they are parked, and after their end
 //   hogs     N goroutines compute 50 ms each     all of them end, with fewer than 200 threads
 // "Near": a tenth more, and 8 MB for the slots that two Ps put by, each on a page of its own at worst; page tables
@@ -11,7 +12,9 @@
 #include <cstring>
 #include <ctime>
 #include <functional>
+#include <random>
 #include <string_view>
+#include <vector>
 
 #include <grt/grt.hpp>
 
@@ -56,15 +59,16 @@ GRT_DETAIL_NOINLINE void grow(std::size_t left) {
   page[1] = page[0];
 }
 
-bool parked_and_gone(int n, std::size_t grown, std::size_t kb_parked) {
+bool parked_and_gone(int n, std::size_t grown, std::size_t kb_parked, bool shuffled = false) {
   constexpr auto any = static_cast<std::size_t>(-1);
   size before;
   std::printf("before: %zu KB resident, page tables %zu KB\n", before.resident, before.tables);
-  chan<void> gate;
+  std::vector<chan<void>> gates(shuffled ? 1024 : 1);
+  std::minstd_rand random(1);
   wait_group parked, done;
   parked.add(n);
   for (int i = 0; i < n; i++)
-    done.go([&, gate] {
+    done.go([&, gate = gates[random() % gates.size()]] {
       if (grown) grow(grown);
       parked.done();
       gate.recv();
@@ -73,7 +77,7 @@ bool parked_and_gone(int n, std::size_t grown, std::size_t kb_parked) {
   size parked_now;
   std::printf("%d goroutines parked: %zu KB resident, page tables %zu KB\n", n, parked_now.resident, parked_now.tables);
   bool good = !grown || comes_back_to({before.resident + kb_parked * static_cast<std::size_t>(n), any}, "still parked");
-  gate.close();
+  for (auto& gate : gates) gate.close();
   done.wait();
   bool tables = stack::guards() == stack::guard_kind::madvise && stack::tables_go();
   if (!tables) std::printf("page tables are left out: this kernel keeps them\n");
@@ -115,9 +119,10 @@ int main(int argc, char** argv) {
   int n = argc == 3 ? std::atoi(argv[2]) : 0;
   std::function<bool()> what;
   if (scenario == "million") what = [=] { return parked_and_gone(n, 0, 0); };
+  if (scenario == "shuffled") what = [=] { return parked_and_gone(n, 0, 0, true); };
   if (scenario == "stacks") what = [=] { return parked_and_gone(n, 200 << 10, 16); };
   if (scenario == "hogs") what = [=] { return hogs(n); };
-  if (!what || n < 1) return std::fprintf(stderr, "scale: scale million|stacks|hogs N, N from 1\n"), 2;
+  if (!what || n < 1) return std::fprintf(stderr, "scale: scale million|shuffled|stacks|hogs N, N from 1\n"), 2;
   if (scenario == "hogs") return what() ? 0 : 1;
   bool good = false;
   run([&] {
