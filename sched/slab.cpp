@@ -33,7 +33,7 @@ constexpr std::size_t page_bytes = 4096, per_page = page_bytes / sizeof(G), wort
 constexpr std::uint8_t empty = 255;
 // One for each page: `empty` (under lock), or how many of its slots the sorter has counted (its own).
 std::uint8_t* pages;
-std::uint16_t* gaps; // under lock: of each slab, how many pages are empty
+std::uint16_t* gaps;             // under lock: of each slab, how many pages are empty
 std::size_t empty_n, empty_from; // under lock: such pages; none stands before
 struct {
   std::atomic<bool> on{false};         // set and cleared under lock

@@ -70,7 +70,8 @@ TEST_F(Snapshot, TheCallerRuns_AndHasNoFrames) {
 TEST_F(Snapshot, NotYetRun_IsRunnableWithoutFrames) {
   run([] {
     unsigned before = set_procs(1);
-    // The only processor is ours, unless we take so long that it is given away, or another has not retired yet: then once more.
+    // The only processor is ours, unless we take so long that it is given away, or another has not retired yet: then
+    // once more.
     bool seen = false;
     while (!seen) {
       wait_group gone;
