@@ -20,7 +20,7 @@ namespace grt {
 GRT_NOINLINE bool stack_is_in_exit() noexcept {
   constexpr unsigned most = 1024;
   static constexpr const char* names[] = {"exit+", "__GI_exit+", "__run_exit_handlers+"};
-  arch::registers here;
+  arch::registers here{};
   arch::capture(here);
   void* frames[most];
   debug::unwinder u;

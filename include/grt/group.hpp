@@ -20,8 +20,6 @@
 
 namespace grt {
 namespace detail {
-void may_wait(); // runtime.hpp
-
 // Goroutines under one context: the first exception is kept and ends the context.
 class group_core {
 public:

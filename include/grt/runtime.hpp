@@ -27,7 +27,6 @@ namespace detail {
 void start(const options&);
 extern std::atomic<unsigned long long> foreign_spawned;
 
-void may_wait(); // takes what a thread of the program's needs to wait. Throws while nothing has been started
 template <class R, class F> R run(const attr* a, F&& f, const options& o, call_site at) {
   detail::start(o);
   detail::may_wait();

@@ -9,6 +9,8 @@ struct G;
 
 namespace detail {
 
+void may_wait(); // takes what a thread of the program's needs to wait. Throws while nothing has been started
+
 struct select_state;
 
 /// One place in one queue. Lives in its G (plain waits), on the waiter's stack (timed waits) or in a select's record;
