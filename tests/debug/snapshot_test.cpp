@@ -232,6 +232,7 @@ TEST_F(Sites, OfGroupsTimersAndContexts_AreTheCallers) {
   here(__LINE__ - 2);
   stop_func again = context_after_func(named, ctx, waits);
   here(__LINE__ - 1);
+  w.wait(); // a snapshot without them does not say that they are done with it
 }
 
 void receives(chan<int> c, int) { c.recv(); }
