@@ -316,11 +316,6 @@ TEST(ProcessFork, ThenExec_FromMainGoroutineAndPinned) {
 }
 #endif
 
-#if defined(GRT_TEST_EMULATED) // qemu-user adds a line of its own
-#define GRT_END_OF_OUTPUT ""
-#else
-#define GRT_END_OF_OUTPUT "$"
-#endif
 constexpr const char* refusal = "^grt: fatal: .*after fork: a forked child may only exec or _exit\n" GRT_END_OF_OUTPUT;
 // f in a forked child of a goroutine (or of main) with others parked and running.
 template <class F> void in_a_child(bool of_a_goroutine, F f) {
