@@ -392,6 +392,6 @@ TEST(FatalTogether, AReportThatFails_EndsTheProgramAtOnce) {
                 go([] { throw broken(); });
                 sleep_for(1h);
               }),
-              KilledBySignal(SIGABRT), "^grt: fatal: goroutine [0-9]+: uncaught [^\n]*\n?" GRT_END_OF_OUTPUT);
+              KilledBySignal(SIGABRT), "^grt: fatal: goroutine [0-9]+: uncaught [^\n]*" GRT_END_OF_OUTPUT);
 }
 } // namespace

@@ -24,7 +24,7 @@ inline int scaled(int n) {
 
 /// Of what a program that dies has said, as a regular expression: qemu-user adds a line of its own.
 #if defined(GRT_TEST_EMULATED)
-#define GRT_END_OF_OUTPUT "(qemu: [^\n]*\n)*$"
+#define GRT_END_OF_OUTPUT "(\n?qemu: [^\n]*\n)*$"
 #else
 #define GRT_END_OF_OUTPUT "$"
 #endif
