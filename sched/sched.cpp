@@ -345,8 +345,8 @@ GRT_INLINE void end_goroutine([[maybe_unused]] bool may_stay) noexcept {
   bool by_g0 = GRT_ASAN || ext || (hooked & (hook_valgrind | hook_canary)); // canary: g0 looks before the next one runs
   san::release(g); // to the next in this slot: chan and sync, which TSan watches, write into it. It hides a race
                    // between those two
+  record(m, trace::kind::exit, g->id); // first: who sees it counted may end the recording
   count_one(p->exited);
-  record(m, trace::kind::exit, g->id);
   char* stk = g->stk;
 #if GRT_ASAN
   m->dead.stk = stk;
