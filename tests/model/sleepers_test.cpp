@@ -12,20 +12,21 @@ constexpr std::uint64_t never = 9, polls = 8;
 struct M {
   modelled::atomic<std::uint32_t> asleep{0u};
   modelled::plain<bool> woken_as_watcher{false};
+  modelled::plain<unsigned> left{0u}; // how often it has left work that it saw to its owner
 };
 
 struct sleeping : world {
   modelled::atomic<std::uint32_t> need_watch{0u};
   grt::protocol::sleepers<modelled, M> idle{need_watch};
   M m[2];
-  modelled::atomic<unsigned> queued{0u}; // the rings' tails, as others see them
+  modelled::atomic<unsigned> queued; // the rings' tails, as others see them
   modelled::atomic<std::uint64_t> timer{never};
   unsigned first_sleeper = 1; // its thread
   bool told = true;           // every push is followed by a notify
   unsigned made = 0;          // Ms, if the leader polls while one of them is not in the list
-  bool hint = false;          // the look for work may leave what it sees to its owner
+  unsigned hints = 0;         // so often an M may leave the work that it sees to its owner
 
-  sleeping(memory of, site without, unsigned threads = 2) : world(of, without) {
+  sleeping(memory of, site without, unsigned threads = 2, unsigned pushed = 0) : world(of, without), queued(pushed) {
     n_threads_ = threads;
     name(need_watch, "need_watch");
     name(idle.lock, "idle.lock");
@@ -42,7 +43,7 @@ struct sleeping : world {
   }
 
   void notify() {
-    if (must_wake<modelled>(need_watch)) idle.wake_one_to_watch();
+    if (must_wake<modelled>(need_watch)) (void)idle.wake_one_to_watch();
   }
   void push(unsigned n) {
     modelled::store(queued, n, memory_order_relaxed);
@@ -53,9 +54,12 @@ struct sleeping : world {
     idle.timer_added(when);
   }
   unsigned index(M* one) const { return static_cast<unsigned>(one - m); }
-  bool anything() {
-    return modelled::load(queued, memory_order_relaxed) > 0 &&
-           !(hint && current->perform({action::choose, 0, false, false, 2}));
+  bool anything(M& me) {
+    if (modelled::load(queued, memory_order_relaxed) == 0) return false;
+    unsigned left = me.left;
+    if (left == hints || !current->perform({action::choose, 0, false, false, 2})) return true;
+    me.left = left + 1;
+    return false;
   }
   bool somebody_runs() {
     if (!made) return false;
@@ -66,7 +70,7 @@ struct sleeping : world {
   // As sched/idle.cpp has it. Returns awake.
   void sleep(M& me) {
     idle.line_up(&me);
-    if (anything() && idle.withdraw(&me)) return;
+    if (anything(me) && idle.withdraw(&me)) return;
     if (somebody_runs()) idle.timer_added(polls);
     for (;;) {
       from_here(1);
@@ -87,11 +91,11 @@ struct sleeping : world {
   void search(M& me) {
     for (;;) {
       from_here(0);
-      if (anything()) return;
+      if (anything(me)) return;
       sleep(me);
       if (me.woken_as_watcher && idle.become_watcher(&me)) {
         idle.resign();
-        if (anything()) notify();
+        if (anything(me)) notify();
       }
     }
   }
@@ -99,8 +103,8 @@ struct sleeping : world {
   std::string at_rest() override {
     unsigned asleep = 0, all = n_threads_ - first_sleeper;
     for (unsigned i = 0; i < all; i++) asleep += sleeps(first_sleeper + i);
-    if (told && !hint && value(queued) && asleep == all) return "work waits and everybody sleeps";
-    if (hint && value(queued) && asleep == all && note(index(value(idle.leader))) > polls)
+    if (told && !hints && value(queued) && asleep == all) return "work waits and everybody sleeps";
+    if (hints && value(queued) && asleep == all && note(index(value(idle.leader))) > polls)
       return "work waits and nobody will look";
     if (asleep != value(idle.n)) return "the list is not what sleeps";
     if (value(need_watch) != (asleep && !value(idle.watcher))) return "W1";
@@ -146,13 +150,22 @@ struct heirs : sleeping {
   }
 };
 
-// An M pushes and computes on; those that see it may leave it alone. Then the one that leads polls.
+// An M pushes and computes on; who sees it may leave it alone. Then the one that leads polls.
 struct left_alone : sleeping {
-  left_alone(memory of, site without) : sleeping(of, without, 3) {
-    hint = true;
-    made = 3;
+  left_alone(memory of, site without) : sleeping(of, without) {
+    hints = 3;
+    made = 2;
   }
-  void program(unsigned t) override { t ? search(m[t - 1]) : push(1); }
+  void program(unsigned t) override { t ? search(m[0]) : push(1); }
+};
+// The same with two that see it. It was pushed before either of them slept.
+struct left_alone_by_two : sleeping {
+  left_alone_by_two(memory of, site without) : sleeping(of, without, 2, 1) {
+    hints = 2;
+    made = 3;
+    first_sleeper = 0;
+  }
+  void program(unsigned t) override { search(m[t]); }
 };
 // All Ms but the pusher's have slept for good, their leader without a poll, when the pusher's leaves the list; a second
 // one comes to watch, finds nothing, and goes back to sleep.
@@ -166,9 +179,9 @@ struct leader_slept_for_good : world {
     M* leader = idle.leader;
     idle.will_sleep_until(never);
     check(!idle.woken(leader), "nobody has woken it");
-    idle.wake_one_to_watch(); // and it computes from now on
+    (void)idle.wake_one_to_watch(); // and it computes from now on
     idle.resign();
-    idle.wake_one_to_watch();
+    (void)idle.wake_one_to_watch();
     M* second = nullptr;
     for (M& one : m)
       if (&one != leader && one.woken_as_watcher) second = &one; // the newer
@@ -194,7 +207,7 @@ struct leaders : world {
     for (unsigned left = 2; left; left--) {
       M* leader = idle.leader;
       check(leader && leader != first && idle.leads(leader), "W2");
-      idle.wake_one_to_watch();
+      (void)idle.wake_one_to_watch();
       check(idle.woken(leader) == (left == 1), "the leader goes last");
       idle.resign();
     }
@@ -205,6 +218,7 @@ struct leaders : world {
 TEST(Sleepers, Leaders_Hold) { expect_holds<leaders>("leaders", 10); }
 TEST(Sleepers, LeaderSleptForGood_IsTold) { expect_holds<leader_slept_for_good>("leader slept for good", 10); }
 TEST(Sleepers, LeftAlone_Holds) { expect_holds<left_alone>("left alone", 1000); }
+TEST(Sleepers, LeftAloneByTwo_Holds) { expect_holds<left_alone_by_two>("left alone by two", 1000); }
 TEST(Sleepers, Submit_Holds) { expect_holds<submit>("submit", 100); }
 TEST(Sleepers, SubmitTwice_Holds) { expect_holds<submit_twice>("submit twice", 1000); }
 TEST(Sleepers, SubmitToTwo_Holds) { expect_holds<submit_to_two>("submit to two", 100000); }

@@ -268,14 +268,16 @@ TEST_F(Fairness, ABystandersWaitIsBounded) {
       }
     });
     w.go([&] {
-      for (; turns < scaled(2000); turns++) {
-        if (turn t = give_way(); t.at_home) worst = std::max(worst, t.waited);
+      while (turns < scaled(2000)) {
+        turn t = give_way();
+        if (!t.at_home) continue; // a hand-off was in it
+        turns++;
+        worst = std::max(worst, t.waited);
       }
       stop = true;
     });
     w.wait();
   });
-  EXPECT_EQ(turns, scaled(2000));
   EXPECT_GT(worst, 1u); // there was somebody to wait for
   EXPECT_LE(worst, 16u * 128u * (3 + 1));
   set_procs(before);
