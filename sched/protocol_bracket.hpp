@@ -11,7 +11,8 @@
 //   grant      owner         it pushes into the thief's rings         owner: -> free
 //   take       thief, sysmon the owner may not enter                  who set it: -> what it was before;
 //                                                                     sysmon: -> gone
-//   poke       sysmon        somebody has waited long: look around    owner, inside: -> free; sysmon: -> take
+//   poke       sysmon        somebody has waited long: look around    owner, inside: -> free; thief, sysmon: -> take,
+//                                                                     under the lock of all thieves
 //   announced  owner         it is in a call that may block, whoever  owner: -> free; thief, sysmon: -> take, under the
 //                            wants work need not ask                  lock of all thieves
 //   gone       sysmon, owner its P is another M's now (handoff.cpp)   the M itself, once its goroutine has left it:

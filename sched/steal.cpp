@@ -69,7 +69,7 @@ static bool steal(M* m, P* vp, bool woken_only) noexcept {
   std::uint32_t had = surplus(m->p);
   auto plunder = [&] { take(m, victim, vp, l, woken_only); };
   bool got;
-  if (l == lost_state::announced) {
+  if (l == lost_state::announced || l == lost_state::poke) { // poked long ago, it may compute since
     if (!protocol::seize<hardware>(victim, l, steal_pair)) return false;
     plunder();
     got = surplus(m->p) > had;

@@ -123,6 +123,7 @@ struct bracket : world {
   M owner{&p0, 0}, m1{&p1, 1}, m2{&p2, 1};
   modelled::lock thieves;
   using world::world;
+  void steal_as_it_stands(M& m, P& p);
   std::string at_rest() override {
     unsigned runs[2] = {note(0), note(1)};
     for (P* p : {&p0, &p1, &p2})
@@ -135,6 +136,18 @@ struct bracket : world {
     return "";
   }
 };
+
+// Who cannot be asked is taken from at once (sched/steal.cpp).
+void bracket::steal_as_it_stands(M& m, P& p) {
+  come_in(p);
+  lost_state l = modelled::load(owner.lost, std::memory_order_relaxed);
+  if (l == lost_state::announced || l == lost_state::poke) {
+    if (seize<modelled>(&owner, l, thieves)) plunder(m, owner, l);
+  } else {
+    steal(m, owner, thieves);
+  }
+  go_out(p);
+}
 
 // The owner works through its queue while a thief comes once.
 struct one_thief : bracket {
@@ -223,17 +236,29 @@ struct announcing : bracket {
       run_one(p0);
       leave(owner);
     } else {
-      come_in(p1);
-      lost_state l = modelled::load(owner.lost, std::memory_order_relaxed);
-      if (l == lost_state::announced) {
-        if (seize<modelled>(&owner, l, thieves)) plunder(m1, owner, l);
-      } else {
-        steal(m1, owner, thieves);
-      }
-      go_out(p1);
+      steal_as_it_stands(m1, p1);
     }
   }
   static constexpr auto acq_rel = std::memory_order_acq_rel;
+};
+// sysmon pokes; the owner may not have come by when a thief does.
+struct poked : bracket {
+  poked(memory m, site without) : bracket(m, without) { n_threads_ = 3; }
+  void program(unsigned t) override {
+    if (t == 0) {
+      for (int i = 0; i < 2; i++) {
+        enter(owner);
+        run_one(p0);
+        leave(owner);
+      }
+    } else if (t == 1) {
+      lost_state l = lost_state::free;
+      modelled::guard hold(thieves);
+      modelled::cas(owner.lost, l, lost_state::poke, std::memory_order_acq_rel);
+    } else {
+      steal_as_it_stands(m2, p2);
+    }
+  }
 };
 // sysmon pokes, then gives the P to another M, which runs what is left.
 struct handed : bracket {
@@ -260,6 +285,7 @@ struct handed : bracket {
 };
 
 TEST(Bracket, Announcing_Holds) { expect_holds<announcing>("announcing", 1000, true); }
+TEST(Bracket, Poked_Holds) { expect_holds<poked>("poked", 1000, true); }
 TEST(Bracket, Handed_Holds) { expect_holds<handed>("handed", 500, true); }
 TEST(Bracket, OneThief_Holds) { expect_holds<one_thief>("one thief", 1000, true); }
 TEST(Bracket, TwoThieves_Holds) { expect_holds<two_thieves>("two thieves", 100000, true); }
