@@ -5,6 +5,8 @@
 // dying process wakes nobody.
 #include "base/check.hpp"
 
+#include <cerrno>
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
@@ -46,6 +48,7 @@ text_out& text_out::hex(std::uint64_t v) noexcept {
 void text_out::flush() noexcept {
   for (std::size_t done = 0; done < n_;) {
     ssize_t r = ::write(fd_, buf_ + done, n_ - done);
+    if (r < 0 && errno == EINTR) continue;
     if (r <= 0) break;
     done += static_cast<std::size_t>(r);
   }
@@ -138,6 +141,12 @@ void fatal(const char* message, std::uint64_t number) noexcept {
 
 std::atomic<bool> forked{false};
 void die_forked() noexcept { fatal("the runtime is used after fork: a forked child may only exec or _exit"); }
+
+bool on_signal_stack() noexcept {
+  stack_t now;
+  return sigaltstack(nullptr, &now) == 0 && (now.ss_flags & SS_ONSTACK);
+}
+void die_in_handler() noexcept { fatal("a signal handler waits in grt; handlers must not call grt"); }
 
 void check_failed(const char* condition, const char* file, int line) noexcept {
   claim_report();

@@ -72,6 +72,12 @@ extern std::atomic<void (*)() noexcept> report_cause;
 /// finds it set in a slow path says so and aborts.
 extern std::atomic<bool> forked;
 [[noreturn]] void die_forked() noexcept;
+
+/// The calling code runs on its thread's alternate signal stack: it is, or is called by, a signal handler. Costs a
+/// system call. Async-signal-safe.
+bool on_signal_stack() noexcept;
+/// A signal handler has called something that waits, and to wait there would corrupt. See docs/signals.md.
+[[noreturn]] void die_in_handler() noexcept;
 [[noreturn]] void check_failed(const char* condition, const char* file, int line) noexcept;
 
 } // namespace grt

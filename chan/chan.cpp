@@ -20,7 +20,7 @@ chan_core* chan_make(std::size_t capacity, const elem_ops* ops) {
   std::size_t head = (sizeof(chan_core) + align - 1) / align * align;
   std::align_val_t block{align > alignof(chan_core) ? align : alignof(chan_core)};
   auto* c = ::new (::operator new(head + capacity * size, block)) chan_core;
-  c->capacity = static_cast<std::uint32_t>(capacity);
+  c->capacity = c->send_below = static_cast<std::uint32_t>(capacity);
   c->ops = ops;
   c->buffer = reinterpret_cast<char*>(c) + head;
   return c;
@@ -49,8 +49,8 @@ std::uint32_t tail_of(chan_core* c) noexcept {
 }
 } // namespace
 
-// One value to whoever comes first: a waiting receiver, else the buffer. Lock held. `woken` is to be made ready after
-// the lock is free.
+// One value to whoever comes first: a waiting receiver, else the buffer. Not closed. Lock held. `woken` is to be made
+// ready after the lock is free.
 bool put_value(chan_core* c, void* from, G*& woken) noexcept {
   if (waiter* w = pop_live(c->receivers)) {
     move_elem(c, w->elem, from);
@@ -58,6 +58,7 @@ bool put_value(chan_core* c, void* from, G*& woken) noexcept {
     return true;
   }
   if (c->n == c->capacity) return false;
+  c->send_below = c->capacity;
   if (c->ops) c->ops->move(c->slot(tail_of(c)), from);
   c->n++;
   return true;
@@ -76,6 +77,8 @@ bool get_value(chan_core* c, void* to, G*& woken) noexcept {
       if (c->ops) c->ops->move(c->slot(tail_of(c)), w->elem);
       c->n++;
       woken = resolve(w, true);
+    } else {
+      c->recv_above = 0;
     }
     return true;
   }
@@ -113,7 +116,7 @@ outcome chan_send_locked(chan_core* c, void* from, bool may_block) {
   if (GRT_UNLIKELY(!known_self(g))) return make_self(c), chan_send_locked(c, from, true);
   g->w.elem = from;
   g->w.sel = nullptr;
-  c->senders.push(&g->w);
+  c->queue_sender(&g->w);
   c->lock.tsan_release();
   park(g, release_of(&c->lock), wait_reason::chan_send, c);
   return g->ok ? outcome::ok : outcome::closed;
@@ -132,7 +135,7 @@ outcome chan_recv_locked(chan_core* c, void* to, bool may_block) {
   if (GRT_UNLIKELY(!known_self(g))) return make_self(c), chan_recv_locked(c, to, true);
   g->w.elem = to;
   g->w.sel = nullptr;
-  c->receivers.push(&g->w);
+  c->queue_receiver(&g->w);
   c->lock.tsan_release();
   park(g, release_of(&c->lock), wait_reason::chan_receive, c);
   return g->ok ? outcome::ok : outcome::closed;
@@ -146,6 +149,7 @@ void chan_close(chan_core* c) {
 bool chan_close_once(chan_core* c) noexcept {
   chan_lock(c);
   if (c->closed) return chan_unlock(c), false;
+  c->send_below = 0;
   __atomic_store_n(&c->closed, true, __ATOMIC_RELEASE); // [CLOSE-1] for those who look without the lock
   G *list = nullptr, **end = &list;
   for (wait_queue* q : {&c->receivers, &c->senders})
@@ -169,6 +173,7 @@ void chan_nil_block(bool) {
   G* g = self();
   static spin_lock never;
   for (;;) {
+    hold();
     never.lock();
     park(g, release_of(&never), wait_reason::nil_chan);
   }

@@ -22,8 +22,18 @@ struct selecting : commit_record, select_channels {
   } until;
   bool limited = false;
 
+  // One hold for all of them: a park is the end of one.
   void lock_all() noexcept {
-    for (unsigned i = 0; i < n_order; i++) chan_lock(order[i]);
+    hold();
+    for (unsigned i = 0; i < n_order; i++) {
+      order[i]->lock.lock();
+      order[i]->lock.tsan_acquire();
+    }
+  }
+  void give_all_back() noexcept {
+    tsan_release_all();
+    unlock_all();
+    let_loose();
   }
   // After the last release nothing of this record is read. Not instrumented: on the far side it reads the parked
   // goroutine's stack.
@@ -133,9 +143,8 @@ bool try_ready(const select_args& a, selecting& r, unsigned* scratch, int& index
     index = static_cast<int>(scratch[at]);
     G* woken = nullptr;
     if (perform(*a.cases[index], woken, ok)) {
-      r.tsan_release_all();
       r.limited = false; // s.lock is not held
-      r.unlock_all();
+      r.give_all_back();
       if (woken) ready(woken);
       return true;
     }
@@ -161,7 +170,7 @@ __attribute__((no_sanitize("thread"))) void far_side(commit_record* c) { static_
     k.tag = at + 1;
     k.w.elem = k.elem;
     k.w.sel = &r.s;
-    (k.send ? k.c->senders : k.c->receivers).push(&k.w);
+    k.send ? k.c->queue_sender(&k.w) : k.c->queue_receiver(&k.w);
   }
   r.tsan_release_all();
   r.fn = far_side;
@@ -178,8 +187,7 @@ __attribute__((no_sanitize("thread"))) void far_side(commit_record* c) { static_
     chan_unlock(k.c);
   }
   if (limited) { // the far side's last release
-    r.s.lock.lock();
-    r.s.lock.unlock();
+    held_guard wait(r.s.lock);
     r.limited = false;
   }
   std::uint32_t f = r.s.fired.load(std::memory_order_acquire); // [SEL-1]
@@ -211,16 +219,14 @@ int select_run(const select_args& a, bool& ok) {
   r.lock_all();
   if (try_ready(a, r, scratch, index, ok)) return index;
   if (a.has_default || a.timeout_ns == 0) {
-    r.tsan_release_all();
-    r.unlock_all();
+    r.give_all_back();
     return a.has_default ? select_default : select_timeout;
   }
   limit to{a.timeout_ns, a.ctx};
   M* m = me();
   if (!to && r.n_order && (r.s.g = m ? m->g : foreign_known()))
     return wait_for_one(a, r, scratch, ok); // NOLINT: no case stands in a queue any more
-  r.tsan_release_all();
-  r.unlock_all();
+  r.give_all_back();
   r.s.g = self(); // a thread's first wait may throw: not under the locks, and no case stands in a queue yet
   if (!to && !r.n_order) chan_nil_block(false);
   if (to) {
@@ -237,8 +243,7 @@ int select_run(const select_args& a, bool& ok) {
   r.s.lock.lock();
   if (r.s.fired.load(std::memory_order_acquire)) { // [SEL-1] the limit was there first
     r.limited = true;
-    r.tsan_release_all();
-    r.unlock_all();
+    r.give_all_back();
     r.until.disarm();
     return select_timeout;
   }

@@ -21,6 +21,7 @@
 #include "chan/select.hpp"
 #include "sched/blocks.hpp"
 #include "sched/sched.hpp"
+#include "sched/waiting.hpp"
 
 namespace grt::detail {
 
@@ -166,10 +167,10 @@ timer_core* timer_make(const timer_function& f, void*& storage, const attr* a, c
 
 void timer_forget_function(timer_core* t) noexcept { t->function = nullptr; }
 
-// t is not armed, and nobody else can arm it.
+// t is not armed, and nobody else can arm it. The caller holds.
 static std::uint64_t arm(timer_core* t, std::int64_t ns) noexcept {
   std::uint64_t now, when = deadline_in(ns, now);
-  wheel& w = timer_home()->timers; // whichever M we are on by now: the wheel has a lock of its own
+  wheel& w = timer_home()->timers;
   w.lock.lock();
   w.insert(t, when, now);
   w.lock.unlock();
@@ -181,26 +182,28 @@ void timer_start(timer_core* t, std::int64_t ns, std::int64_t period) {
   if (t->with) return void(timer_set(t, ns, period));
   t->period = period;
   t->refs.store(2, std::memory_order_relaxed);
+  holding h;
   timer_added(arm(t, ns));
 }
 
 bool timer_set(timer_core* t, std::int64_t ns, std::int64_t period) {
   bool pending = false;
   for (;;) {
+    hold();
     t->lock.lock();
     t->lock.tsan_acquire();
     pending |= disarm(t);
     if (t->c || t->goroutine || !t->with) break;
     t->lock.tsan_release();
     t->lock.unlock();
-    void* at = spawn_begin(call, t->file, t->line, &t->with->a);
+    let_loose();
+    void* at = spawn_begin_here(call, t->file, t->line, &t->with->a);
     spawn_store(at, t);
     san::release(reinterpret_cast<char*>(at) - closure_offset);
-    t->lock.lock();
-    t->lock.tsan_acquire();
-    std::swap(at, t->goroutine);
-    t->lock.tsan_release();
-    t->lock.unlock();
+    {
+      queue_guard on(t->lock);
+      std::swap(at, t->goroutine);
+    }
     if (at) spawn_abort(at); // somebody else has set it meanwhile
   }
   t->period = period;
@@ -209,16 +212,13 @@ bool timer_set(timer_core* t, std::int64_t ns, std::int64_t period) {
   t->lock.tsan_release();
   t->lock.unlock();
   timer_added(when);
+  let_loose();
   return pending;
 }
 
 bool timer_stop(timer_core* t) noexcept {
-  t->lock.lock();
-  t->lock.tsan_acquire();
-  bool pending = disarm(t);
-  t->lock.tsan_release();
-  t->lock.unlock();
-  return pending;
+  queue_guard on(t->lock);
+  return disarm(t);
 }
 
 chan_core* timer_channel(timer_core* t) noexcept { return t->c; }

@@ -85,7 +85,7 @@ void look_at_running(const G* g, sighting& s, unwinder& u) noexcept {
   s.tid = racy(m->tid);
   s.detached = racy(m->p)->m.load(std::memory_order_relaxed) != m;
   if (!s.detached) return;
-  s.since_ns = racy(m->detached_ns);
+  s.since_ns = m->detached_ns.load(std::memory_order_relaxed);
   s.n_frames = sample(m, g, s.frames, u);
 }
 

@@ -1,8 +1,8 @@
 // debug/quit.cpp - SIGQUIT, where nobody else wanted it.
 //
 // The handler does the dump itself: dump() is async-signal-safe, and a thread to be woken would be one more that can be
-// missing when it is needed. The runtime's own threads block signals, so the program's get it, on their alternate stack
-// if they have one.
+// missing when it is needed. It runs on whatever thread the kernel picks, on the alternate stack if that thread has
+// one: those that run goroutines have. Sysmon blocks signals.
 #include <atomic>
 #include <cerrno>
 #include <csignal>

@@ -97,7 +97,10 @@ const char* guards() noexcept {
                                                 : ""; // [PROCS-1]
 }
 
-std::size_t stack_bytes() noexcept { return stack::resident_bytes(); }
+std::size_t stack_bytes() noexcept {
+  holding h;
+  return stack::resident_bytes();
+}
 
 void release_memory() noexcept { scavenge_all(); }
 

@@ -42,7 +42,7 @@ G* foreign_self() {
   g->birth = 0;
   protocol::is_entered<hardware>(g);
   hardware::store(g->kind, g_kind::foreign, std::memory_order_release); // [LOOK-1] after all else that is read of it
-  spin_guard hold(lock);
+  held_guard hold(lock);
   ext->next_foreign = list; // not G::link: whoever wakes several at once strings them on that
   list = g;
   return mine = g;
@@ -52,7 +52,7 @@ void foreign_end() noexcept {
   G* g = std::exchange(mine, nullptr);
   if (!g || forked.load(std::memory_order_relaxed)) return;
   {
-    spin_guard hold(lock);
+    held_guard hold(lock);
     G** at = &list;
     while (*at != g) at = &(*at)->ext->next_foreign;
     *at = g->ext->next_foreign;
@@ -64,6 +64,7 @@ void foreign_end() noexcept {
 }
 
 void foreign_park(G* g, std::uintptr_t release, wait_reason why, const void* object) noexcept {
+  if (!protocol::on_thread(g->seq) || on_signal_stack()) die_in_handler(); // it waits already: a handler waits in it
   g->ext->note = {object, arch::cycles()};
   arch::capture(g->ext->at);
   protocol::is_saved<hardware>(g);
@@ -71,6 +72,7 @@ void foreign_park(G* g, std::uintptr_t release, wait_reason why, const void* obj
   protocol::foreign_publish<hardware>(word(g));
   if (release & 1) grt_commit(release);
   else reinterpret_cast<spin_lock*>(release)->unlock();
+  let_loose();
   std::atomic_signal_fence(
       std::memory_order_seq_cst);      // [TIMER-1] our word before sleeps_until, against the leader's membarrier
   timer_added(now_ns() + 100'000'000); // a leader that sleeps for good would never look for deadlock
@@ -89,14 +91,14 @@ void foreign_ready(G* g) noexcept {
 }
 
 unsigned foreign_blocked() noexcept {
-  spin_guard hold(lock);
+  held_guard hold(lock);
   unsigned n = 0;
   for (G* g = list; g; g = g->ext->next_foreign) n += word(g).load(std::memory_order_relaxed) == 1;
   return n;
 }
 
 bool foreign_blocks(int tid) noexcept {
-  spin_guard hold(lock);
+  held_guard hold(lock);
   for (G* g = list; g; g = g->ext->next_foreign)
     if (g->ext->tid == tid && word(g).load(std::memory_order_relaxed) == 1) return true;
   return false;

@@ -112,7 +112,7 @@ inline g_ext* drop_ext(G* g) noexcept {
   return __atomic_exchange_n(&g->ext, nullptr, __ATOMIC_ACQ_REL); // [LOOK-1]
 }
 
-/// In G::sp between the decision to park and the switch. Not null: that is a fresh one.
+/// In G::sp from the decision to park until the switch has left the stack. Not null: that is a fresh one.
 inline void* const not_saved = reinterpret_cast<void*>(1);
 
 /// Only g0 may run it: it is pinned, or held by the scavenger. Asked of every goroutine between its pop and its switch.

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <sched.h>
 
+#include "sched/fair.hpp"
 #include "sched/hooks.hpp"
 #include "sched/pin.hpp"
 #include "sched/sched.hpp"
@@ -18,11 +19,24 @@ static_assert(closure_bytes == sizeof(G::closure));
 
 static G* g_of_closure(void* c) noexcept { return reinterpret_cast<G*>(static_cast<char*>(c) - closure_offset); }
 
-static GRT_NOINLINE void id_refill(P* p) noexcept {
+static GRT_NOINLINE void id_refill(P* p, bool in_crowd = false) noexcept {
   static std::atomic<std::uint64_t> next{1};
-  p->id_next = next.fetch_add(p->id_batch, std::memory_order_relaxed);
-  p->id_end = p->id_next + p->id_batch;
-  if (p->id_batch < 1024) p->id_batch *= 2; // small programs see small numbers
+  std::uint64_t n = in_crowd ? ids_in_crowd : p->id_batch;
+  p->id_next = next.fetch_add(n, std::memory_order_relaxed);
+  p->id_end = p->id_next + n;
+  if (p->id_batch < ids_most) p->id_batch *= 2; // small programs see small numbers
+}
+
+// Inside, and inside on return, on whatever M that takes. Nothing has been allocated and no lock is held, so a
+// goroutine may give way here; that is why this comes first in spawn_begin. [F5 of fair.cpp]
+static GRT_NOINLINE M* next_ids(M* m, bool may_yield) noexcept {
+  if (may_yield && m->g->kind == g_kind::goroutine && GRT_UNLIKELY(crowded(m->p))) {
+    leave(m);
+    yield_here(m);
+    m = enter_here(me());
+  }
+  if (m->p->id_next == m->p->id_end) id_refill(m->p, m->p->crowd_until);
+  return m;
 }
 
 // A thread that starts goroutines will wait for them, perhaps in a destructor, which may not throw (~task,
@@ -39,11 +53,17 @@ static GRT_NOINLINE G* foreign_alloc() {
   return g;
 }
 
+static void put_sized(char* top) noexcept {
+  holding h;
+  stack::put_sized(top);
+}
+
 static GRT_NOINLINE void set_attr(G* g, const attr& a) {
   std::unique_ptr<g_ext> ext(new (std::nothrow) g_ext);
   if (!ext) throw std::system_error(ENOMEM, std::generic_category(), "grt::go");
   a.name.copy(ext->name, sizeof ext->name - 1);
   if (a.stack_max) {
+    holding h;
     std::size_t n = stack::round_stack_max(a.stack_max);
     if (n != stack::round_stack_max(0)) {
       if (!(g->stk = stack::get_sized(n)))
@@ -55,7 +75,7 @@ static GRT_NOINLINE void set_attr(G* g, const attr& a) {
     try {
       ext->keeper = keeper_make();
     } catch (...) {
-      if (ext->stack_max) stack::put_sized(g->stk);
+      if (ext->stack_max) put_sized(g->stk);
       throw;
     }
     ext->pins = 1;
@@ -82,13 +102,13 @@ static void prepare(G* g, void (*run)(void*), const void* site, unsigned line) n
   g->ext = nullptr;
 }
 
-void* spawn_begin(void (*run)(void*), const void* site, unsigned line, const attr* a) {
+static GRT_INLINE void* begin(void (*run)(void*), const void* site, unsigned line, const attr* a, bool may_yield) {
   G* g;
   if (M* m = me(); GRT_LIKELY(m != nullptr)) {
     m = enter_here(m);
+    if (GRT_UNLIKELY(m->p->id_next == m->p->id_end)) m = next_ids(m, may_yield);
     P* p = m->p;
     g = g_alloc(p);
-    if (GRT_UNLIKELY(p->id_next == p->id_end)) id_refill(p);
     if (GRT_LIKELY(g != nullptr)) g->id = p->id_next++;
     leave(m);
   } else {
@@ -105,6 +125,13 @@ void* spawn_begin(void (*run)(void*), const void* site, unsigned line, const att
     }
   }
   return g->closure;
+}
+
+void* spawn_begin(void (*run)(void*), const void* site, unsigned line, const attr* a) {
+  return begin(run, site, line, a, true);
+}
+void* spawn_begin_here(void (*run)(void*), const void* site, unsigned line, const attr* a) {
+  return begin(run, site, line, a, false);
 }
 
 void spawn_commit(void* closure) noexcept {
@@ -160,7 +187,7 @@ void* spawn_load(void* closure) noexcept { return *static_cast<void**>(closure);
 void spawn_abort(void* closure) noexcept {
   G* g = g_of_closure(closure);
   if (g->ext) {
-    if (g->ext->stack_max) stack::put_sized(g->stk);
+    if (g->ext->stack_max) put_sized(g->stk);
     if (g->ext->keeper) keeper_drop(g->ext->keeper);
     delete g->ext;
     g->ext = nullptr;

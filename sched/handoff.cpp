@@ -16,14 +16,17 @@
 // is ours: P->m = the other M, lost = gone. [LOST-1] M::p stays what it was, for code that wants any P's wheel or dice.
 // The owner itself (blocking(), others waiting) does the same without a barrier, by compare-and-swap free -> gone.
 //
-// What a goroutine adrift may do: ready() and spawn go by the global queue, then, as at every runtime call that holds
-// no lock, reacquire(). park() needs no P: it switches to g0, which rests. A timer's wheel has a lock of its own. Under
-// a lock nobody waits for a P: enter() that fails there only says so.
+// What a goroutine adrift may do: compute, and block in the kernel. Whatever has to do with a lock of the runtime needs
+// a P first, and keeps it until the lock is free: enter_here() where there is a bracket, hold() elsewhere (hold.hpp).
+// Both lead to reacquire(): it goes to g0 and stands in the global queue, and its M rests.
 //
-// Too many hogs must not starve those that hold Ps: a thread adrift whose clock advances becomes SCHED_IDLE. That is
-// one-way without privilege, so such a thread ends once its goroutine has left it. It inverts priorities where a hog
-// holds a lock that others want (malloc's); docs/scheduler.md says so.
-// Rejected: preempting by signal (unsafe at most instructions); more Ps than procs while somebody hogs.
+// Too many hogs must not starve those that hold Ps: a thread adrift whose clock advances gets nice +10, a ninth of the
+// weight (options::hogs). A goroutine that holds a lock of the program's, malloc's for one, keeps others waiting for so
+// much longer at most. Not those that have announced their call (blocking()), nor pinned ones: their thread is the
+// program's. Without privilege a thread does not rise again, so it ends once its goroutine has left it; and as it has a
+// low priority until then, it takes no lock of the runtime on that way (inject_low, put_threadless). Rejected:
+// preempting by signal (unsafe at most instructions); suspending in a signal handler (it may hold malloc's lock);
+// SCHED_IDLE (beside other load nobody gets the lock that such a thread holds); more Ps than procs while somebody hogs.
 #include "sched/handoff.hpp"
 
 #include <algorithm>
@@ -33,13 +36,16 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <grt/runtime.hpp>
 
 #include "base/futex.hpp"
+#include "sched/fair.hpp"
 #include "sched/hooks.hpp"
 #include "sched/pin.hpp"
+#include "sched/protocol_drift.hpp"
 #include "sched/protocol_handoff.hpp"
 #include "sched/sched.hpp"
 #include "sched/stall.hpp"
@@ -47,43 +53,42 @@
 namespace grt {
 
 std::atomic<std::uint64_t> handoffs{0};
+bool hogs_are_lowered = true;
 
 namespace {
 constexpr std::int64_t rest_ns = 5'000'000'000;
 
 constinit protocol::resters<hardware, M> at_rest;
-spin_lock& lock = at_rest.lock; // the lists, and `background` of those in them
-M* drifting;
 std::atomic<unsigned> n_adrift{0};
 
 void drift_begins(M* m, bool computes, bool announced) noexcept {
-  m->drift_cpu_ns = thread_cpu_ns(m->tid);
-  m->drift_used_ns = m->drift_seen = 0;
-  m->detached_ns = now_ns();
-  m->drift_since = announced ? 0 : m->detached_ns;
+  m->detached_ns.store(now_ns(), std::memory_order_relaxed);
   m->computes.store(computes, std::memory_order_relaxed);
-  spin_guard hold(lock);
-  m->drift_next = drifting;
-  if (drifting) drifting->drift_link = &m->drift_next;
-  m->drift_link = &drifting;
-  drifting = m;
   n_adrift.fetch_add(1, std::memory_order_relaxed);
+  protocol::drift_begins<hardware>(m, announced);
 }
 
-// Under lock, on m's own thread, whose goroutine has left it. false: the thread must end, it cannot rise from
-// SCHED_IDLE.
-bool drift_leave(M* m) noexcept {
+// m's own thread, once its goroutine wants a P or has left it: before any lock. Says in m->low whether it must end.
+void come_home(M* m) noexcept {
+  if (protocol::come_home<hardware>(m))
+    m->low = setpriority(PRIO_PROCESS, static_cast<id_t>(m->tid), m->nice_was) != 0; // [DRIFT-1]
+}
+
+// The same thread, on g0.
+void drift_leave(M* m) noexcept {
+  come_home(m);
   protocol::is_back<hardware>(m);
   m->woken_as_watcher = false;
-  sched_param none{};
-  bool rises = !m->background || sched_setscheduler(0, SCHED_OTHER, &none) == 0;
-  m->background = false;
   m->computes.store(false, std::memory_order_relaxed);
-  *m->drift_link = m->drift_next;
-  if (m->drift_next) m->drift_next->drift_link = m->drift_link;
-  m->drift_link = nullptr;
   n_adrift.fetch_sub(1, std::memory_order_relaxed);
-  return rises;
+}
+
+// Those adrift; any thread, without a lock: some may be on their way home.
+template <class F> void each_adrift(F f) noexcept {
+  for (M* m = all_m.load(std::memory_order_acquire); m; m = m->made_before) { // [MS-1]
+    std::uint32_t w = m->drift.load(std::memory_order_acquire);               // [DRIFT-1]
+    if ((w & protocol::drift_states) != protocol::home) f(m, w);
+  }
 }
 
 void* worker_main(void* arg) {
@@ -103,8 +108,7 @@ void* worker_main(void* arg) {
     t.str("grt: fatal: ")
         .dec(threads())
         .str(" threads, the most that GRT_MAX_THREADS allows; goroutines that compute or block without a processor:\n");
-    spin_guard hold(lock);
-    for (M* m = drifting; m; m = m->drift_next) {
+    each_adrift([&t](M* m, std::uint32_t) {
       G* g = m->g;
       say_who(t, g);
       char path[64], call[16] = "?";
@@ -116,7 +120,7 @@ void* worker_main(void* arg) {
       t.str(m->computes ? " computes" : " in system call ").str(m->computes ? "" : call);
       if (g->line) t.str(", created at ").str(static_cast<const char*>(g->site)).str(":").dec(g->line);
       t.str("\n");
-    }
+    });
   }
   std::abort();
 }
@@ -133,19 +137,18 @@ M* any_resting() noexcept {
   }
   if (threads() >= threads_max.load(std::memory_order_relaxed)) too_many();
   if (!thread_start(worker_main, m)) return m;
-  spin_guard hold(lock);
-  at_rest.put(m, false);
+  at_rest.put_threadless(m);
   return nullptr;
 }
 
 void back_to_rest(M* m) noexcept { // nobody gave it anything
-  spin_guard hold(lock);
-  at_rest.put(m, true);
+  spin_guard hold(at_rest.lock);
+  at_rest.put(m);
 }
 
 struct requeue : commit_record {
   G* g;
-  bool last;
+  bool last, low;
 };
 } // namespace
 
@@ -189,7 +192,12 @@ bool hand_off(P* vp, std::uint64_t tick, bool computes, std::uint64_t starts_at)
     turn(vp);
     if (starts_at) vp->starts_at = starts_at;
   };
-  bool mine = takable && protocol::take_for<hardware>(vp, m, was, to, steal_pair, good, begins);
+  constexpr std::uint64_t patience_us = 20; // locks of the runtime are held for less
+  auto patient = [t0 = arch::cycles()] {
+    arch::relax();
+    return arch::cycles() - t0 < patience_us * cycles_per_us.load(std::memory_order_relaxed);
+  };
+  bool mine = takable && protocol::take_for<hardware>(vp, m, was, to, steal_pair, good, begins, patient);
   if (mine) {
     handoffs.fetch_add(1, std::memory_order_relaxed);
     give_turn(to);
@@ -199,79 +207,96 @@ bool hand_off(P* vp, std::uint64_t tick, bool computes, std::uint64_t starts_at)
   return mine;
 }
 
-void drift_ends(M* m) noexcept {
-  spin_guard hold(lock);
-  drift_leave(m);
+void drift_ends(M* m) noexcept { drift_leave(m); }
+
+static void lower_priority(M* m, std::uint32_t drift) noexcept {
+  (void)protocol::lower<hardware>(m, drift, [m] { // false: it has come home
+    auto id = static_cast<id_t>(m->tid);
+    m->nice_was = getpriority(PRIO_PROCESS, id);
+    // refused (a seccomp filter): it competes as before
+    setpriority(PRIO_PROCESS, id, std::min(m->nice_was + 10, 19));
+  });
 }
 
 // Without the processor that its clock needs to advance a hog is one still: then its state counts, asked for seldom.
 unsigned push_hogs_back() noexcept {
   unsigned n = 0;
   std::uint64_t now = now_ns();
-  constexpr std::uint64_t ask_ns = 100'000'000;
-  spin_guard hold(lock);
-  for (M* m = drifting; m; m = m->drift_next) {
-    std::uint64_t used = thread_cpu_ns(m->tid) - m->drift_cpu_ns;
-    if (!m->background && used > 2'000'000) {
-      sched_param none{};
-      sched_setscheduler(m->tid, SCHED_IDLE, &none); // refused (a seccomp filter): it competes as before
-      m->background = true;
-    }
+  constexpr std::uint64_t ask_ns = 100'000'000, grace_ns = 2'000'000;
+  each_adrift([&](M* m, std::uint32_t drift) {
+    auto& seen = m->seen;
+    std::uint64_t cpu = thread_cpu_ns(m->tid);
+    if (seen.drift != drift / protocol::drift_one) seen = {drift / protocol::drift_one, false, cpu, 0, now};
+    std::uint64_t used = cpu - seen.cpu_ns;
     bool computes = m->computes.load(std::memory_order_relaxed);
-    if (used != m->drift_used_ns) {
-      computes = computes || m->background;
-      m->drift_used_ns = used;
-      m->drift_seen = now;
-    } else if (computes && now - m->drift_seen > ask_ns) {
+    if (used != seen.used_ns) {
+      computes = computes || used > grace_ns;
+      seen.used_ns = used;
+      seen.grew_ns = now;
+    } else if (computes && now - seen.grew_ns > ask_ns) {
       computes = thread_state(m->tid) == 'R';
-      m->drift_seen = now;
+      seen.grew_ns = now;
     }
     m->computes.store(computes, std::memory_order_relaxed);
     n += computes;
-  }
+    bool at_its_own = (drift & protocol::drift_states) == protocol::adrift;
+    if (at_its_own && hogs_are_lowered && used > grace_ns && !(drift & protocol::drift_announced) && !m->keeper)
+      lower_priority(m, drift);
+  });
   return n;
 }
 
 void tell_stalls(std::uint64_t before_ns) noexcept {
   std::uint64_t now = now_ns();
-  spin_guard hold(lock);
-  for (M* m = drifting; m; m = m->drift_next)
-    if (m->drift_since && now - m->drift_since + before_ns >= stall_ns)
-      stall_tell(m, now - std::exchange(m->drift_since, 0) + before_ns);
+  each_adrift([&](M* m, std::uint32_t drift) {
+    if (drift & protocol::drift_announced || m->seen.told || m->seen.drift != drift / protocol::drift_one) return;
+    std::uint64_t stalls = now - m->detached_ns.load(std::memory_order_relaxed) + before_ns;
+    if (stalls < stall_ns) return;
+    m->seen.told = true;
+    stall_tell(m, stalls);
+  });
 }
 
 M* reacquire(M* m) noexcept {
   G* g = m->g;
+  come_home(m);
   requeue r;
+  check_stack_of(g, &r);
   r.g = g;
   r.last = m->computes.load(std::memory_order_relaxed); // stale: its place in the queue
+  r.low = m->low;
   r.fn = [](commit_record* c) {
     auto* q = static_cast<requeue*>(c);
-    q->last ? inject_last(q->g) : inject(q->g);
+    q->low ? inject_low(q->g) : q->last ? inject_last(q->g) : inject(q->g);
   };
   san::release(g);
-  record(m, trace::kind::yield, g->id);
+  bool recorded = hooks.load(std::memory_order_relaxed) & hook_trace;
+  std::uint64_t since = GRT_UNLIKELY(recorded) ? now_ns() : 0; // to be told once it has a processor: that takes a lock
   watch_mutexes(g, "its processor went to others");
   bool fp = hooks.load(std::memory_order_relaxed) & hook_fp;
   if (GRT_UNLIKELY(fp)) fp_leave(g);
   switch_to(m, g, m->g0p, commit_of(&r));
   san::acquire(g);
   if (GRT_UNLIKELY(fp)) fp_arrive(g);
-  return me();
+  m = me();
+  if (GRT_UNLIKELY(recorded)) record_slow(m, trace::kind::yield, g->id, 0, 0, since);
+  return m;
 }
 
 bool rest(M* m) noexcept {
+  come_home(m);
   if (G* g = m->lend) { // picked, and then the P was gone
     m->lend = nullptr;
-    inject(g);
+    m->low ? inject_low(g) : inject(g);
   }
-  {
-    spin_guard hold(lock);
-    bool stays = drift_leave(m);
-    at_rest.put(m, stays);
-    if (!stays) return false;
+  drift_leave(m);
+  if (m->low) {
+    protocol::words_go<hardware>(m);
+    at_rest.put_threadless(m);
+    return false;
   }
-  if (!at_rest.await_turn_for(m, rest_ns)) return false;
+  back_to_rest(m);
+  if (!at_rest.await_turn_for(m, rest_ns, [m] { protocol::words_go<hardware>(m); })) return false;
   deny(m);
   return true;
 }
@@ -281,9 +306,11 @@ namespace detail {
 bool blocking_begin() noexcept {
   M* m = me();
   if (!m || m->lost.load(std::memory_order_relaxed) == lost_state::announced) return false;
+  if (grt_tls_hold.holds.load(std::memory_order_relaxed)) return false; // a value that is moved, under a lock
   if (!enter(m)) return true; // adrift already: the P is another's, and its queues are not ours to look at
   bool others = m->p->next || surplus(m->p) || injected.n.load(std::memory_order_relaxed);
-  leave(m); // a thread may be started now
+  holding h; // to the end: at_rest has a lock
+  leave(m);  // a thread may be started now
   M* to = !others ? nullptr : m->keeper ? m->lender : any_resting();
   if (!enter(m)) { // adrift since a moment ago
     if (to && !m->keeper) back_to_rest(to);

@@ -20,7 +20,9 @@ void await_turn(M* m) noexcept;
 void drift_ends(M* m) noexcept;
 /// How many Ms run a goroutine without a P.
 unsigned adrift() noexcept;
-/// Sysmon: those adrift whose thread computes go to SCHED_IDLE. Returns how many there are.
+/// options::hogs. Immutable once the runtime has started.
+extern bool hogs_are_lowered;
+/// Sysmon: those adrift whose thread computes get a lower priority. Returns how many there are.
 unsigned push_hogs_back() noexcept;
 /// At the last look, more computed without a P than there may be (sysmon.cpp).
 extern std::atomic<bool> too_many_hogs;
@@ -28,8 +30,6 @@ extern std::atomic<bool> too_many_hogs;
 void tell_stalls(std::uint64_t before_ns) noexcept;
 std::uint64_t thread_cpu_ns(int tid) noexcept;
 char thread_state(int tid) noexcept;
-/// Whoever waits on this P should have a turn (steal.cpp).
-void turn(P* p) noexcept;
 
 // idle.cpp
 bool somebody_idles() noexcept;

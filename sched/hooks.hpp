@@ -19,7 +19,9 @@ extern std::atomic<std::uint32_t> hooks;
 /// GRT_DEBUG=migrate: whatever becomes runnable goes to the global queue, and search() prefers what ran on another M
 /// last. So the rings stay empty, pick() finds nothing, and every switch goes through g0.
 GRT_INLINE bool migrating() noexcept { return GRT_UNLIKELY(hooks.load(std::memory_order_relaxed) & hook_migrate); }
-void record_slow(M* m, trace::kind what, std::uint64_t g, std::uint64_t other, std::uint32_t arg) noexcept;
+/// at_ns: when it was, on CLOCK_MONOTONIC; 0: now.
+void record_slow(M* m, trace::kind what, std::uint64_t g, std::uint64_t other, std::uint32_t arg,
+                 std::uint64_t at_ns = 0) noexcept;
 
 extern std::uint64_t
     stall_ns; // GRT_DEBUG=stall=100ms: a processor that has not switched for so long is reported; 0: off

@@ -27,7 +27,10 @@
 #include <algorithm>
 #include <utility>
 
+#include <sys/prctl.h>
+
 #include "base/futex.hpp"
+#include "sched/fair.hpp"
 #include "sched/faults.hpp"
 #include "sched/handoff.hpp"
 #include "sched/hooks.hpp"
@@ -103,7 +106,27 @@ bool anything(M* m) noexcept {
   return false;
 }
 
+// While it lives, the calling thread's timed waits end in time: from the first begin() on, its timer slack is 1 ns. On
+// g0 alone, never while a goroutine runs: a child process or a thread made there would inherit it. The destructor goes
+// back to what the thread was made with.
+class punctual {
+public:
+  punctual() noexcept = default;
+  punctual(const punctual&) = delete;
+  punctual& operator=(const punctual&) = delete;
+  ~punctual() {
+    if (began_) prctl(PR_SET_TIMERSLACK, 0);
+  }
+  void begin() noexcept {
+    if (!std::exchange(began_, true)) prctl(PR_SET_TIMERSLACK, 1);
+  }
+
+private:
+  bool began_ = false;
+};
+
 bool watch(M* m) noexcept {
+  punctual waits;
   std::uint64_t us = cycles_per_us.load(std::memory_order_relaxed), t0 = arch::cycles();
   std::uint64_t spin = hand_over.paying.load(std::memory_order_relaxed) ? spin_handed_us : spin_us;
   while (arch::cycles() - t0 < spin * us) {
@@ -112,6 +135,7 @@ bool watch(M* m) noexcept {
   }
   for (std::uint64_t spent = 0; spent < watch_total_us && somebody_runs(1); spent += watch_us) {
     m->asleep.store(napping, std::memory_order_relaxed);
+    waits.begin();
     futex_wait(&m->asleep, napping, watch_us * 1000);
     m->asleep.store(awake, std::memory_order_relaxed);
     for (int look = 0; look < 3; look++) { // the second look knows what the first saw
@@ -139,6 +163,7 @@ void sleep(M* m) noexcept {
   hand_over.allow();
   if (anything(m) && idle.withdraw(m)) return has_left();
   if (somebody_runs(0)) idle.timer_added(now_ns() + poll_us_max * 1000); // a leader that does not poll yet begins to
+  punctual waits;
   for (std::uint64_t poll_us = poll_us_min; !idle.woken(m);) {
     if (!idle.leads(m)) {
       futex_wait(&m->asleep, deep);
@@ -150,6 +175,7 @@ void sleep(M* m) noexcept {
     else if (deadlock_possible()) until = std::min(until, now + pace.deadlock_ns.load(std::memory_order_relaxed));
     idle.will_sleep_until(until);
     if (timers_next() < until || (until == wheel::never && deadlock_possible())) continue;
+    if (until != wheel::never) waits.begin();
     if (until > now) futex_wait(&m->asleep, deep, until == wheel::never ? -1 : static_cast<std::int64_t>(until - now));
     deny(m);
     hand_over.allow();
@@ -189,17 +215,17 @@ bool sysmon_rests() noexcept {
 }
 
 std::uint64_t wake_epoch() noexcept {
-  spin_guard hold(idle.lock);
+  held_guard hold(idle.lock);
   return idle.left;
 }
 
 unsigned sleeping_ms() noexcept {
-  spin_guard hold(idle.lock);
+  held_guard hold(idle.lock);
   return idle.n + retired;
 }
 
 std::uint64_t wakes() noexcept {
-  spin_guard hold(idle.lock);
+  held_guard hold(idle.lock);
   return idle.wakes;
 }
 
@@ -268,6 +294,8 @@ static G* pick_woken(M* m) noexcept {
   if (!g) {
     std::uint64_t now = now_ns(), until = std::min({timers_next(), p->starts_at, now + nap_ns});
     std::atomic<std::uint32_t> nobody{0};
+    punctual waits;
+    waits.begin();
     if (until > now) futex_wait(&nobody, 0, static_cast<std::int64_t>(until - now));
   }
   p->tick++;
@@ -292,16 +320,16 @@ G* search(M* m) noexcept {
       if (G* g = pick_woken(m)) return g;
       continue;
     }
-    bool global_first =
-        (p->tick & 63) == 0 && !(fired && p->next && (p->tick & 64)); // timers go first every other time
-    G* g = global_first ? global_pop(m) : nullptr;
-    if (g) p->tick++;
-    else if (!(g = pick(p)))
+    G* g = nullptr;
+    if (GRT_UNLIKELY(p->due)) g = front_due(m, fired);
+    else if ((p->tick & 63) == 0) g = look_around(m, fired);
+    if (!g && !(g = pick(p)))
       g = (p->tick & 63) == 0 ? pick(p) : nullptr; // the 64th tick means look around; that was done
     if (!g) g = global_pop(m);
     if (g) {
       std::uint64_t now = arch::cycles();
       if (p->tick != p->tick0) p->average = static_cast<std::uint32_t>((now - p->cycles0) / (p->tick - p->tick0));
+      if (GRT_UNLIKELY(p->due)) skip_ticks(p, 63 - (p->tick & 63)); // the next choice is g0's, too
       p->cycles0 = now;
       p->tick0 = p->tick;
       if (m->woken_as_watcher && idle.become_watcher(m)) {

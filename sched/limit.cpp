@@ -21,12 +21,14 @@ G* on_end(detail::watcher* w) noexcept {
 class told_guard { // a lock that instrumented code takes too
 public:
   explicit told_guard(spin_lock& l) noexcept : l_(l) {
+    hold();
     l_.lock();
     san::acquire(&l_.word);
   }
   ~told_guard() {
     san::release(&l_.word);
     l_.unlock();
+    let_loose();
   }
   told_guard(const told_guard&) = delete;
   told_guard& operator=(const told_guard&) = delete;
@@ -61,9 +63,10 @@ void limiter::arm(const limit& to) noexcept {
     timed = true;
     fire = on_time;
     std::uint64_t now = now_ns(), when = add_ns(now, to.ns);
-    wheel& w = timer_home()->timers; // whichever M we are on by now: the wheel has a lock of its own
+    holding h;
+    wheel& w = timer_home()->timers;
     {
-      spin_guard hold(w.lock);
+      spin_guard on(w.lock);
       w.insert(this, when, now);
     }
     timer_added(when);
@@ -78,11 +81,15 @@ void limiter::arm(const limit& to) noexcept {
       return;
     }
   }
+  holding h;
   expire(this); // has not parked: nobody to wake
 }
 
 void limiter::disarm_slow() noexcept {
-  if (timed) timer_cancel(this);
+  if (timed) {
+    holding h;
+    timer_cancel(this);
+  }
   if (!on) return;
   told_guard hold(on->lock);
   if (watching) on->remove(this);

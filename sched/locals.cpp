@@ -76,7 +76,7 @@ namespace detail {
 
 local_key local_open() {
   static std::uint64_t serial; // under lock
-  spin_guard hold(lock);
+  held_guard hold(lock);
   for (; low < slots_max / 64; low++)
     if (std::uint64_t free = ~used[low]) {
       auto bit = static_cast<std::uint32_t>(__builtin_ctzll(free));
@@ -87,7 +87,7 @@ local_key local_open() {
 }
 
 void local_close(local_key k) noexcept {
-  spin_guard hold(lock);
+  held_guard hold(lock);
   used[k.slot / 64] &= ~(std::uint64_t{1} << k.slot % 64);
   low = std::min(low, k.slot / 64);
 }

@@ -67,9 +67,10 @@ void* keeper_main(void* arg) {
       continue;
     }
     {
-      spin_guard hold(lock);
+      held_guard hold(lock);
       // No lender waits: its goroutine has left it. Whoever takes it from the list does so under lock.
       m->vacant.store(protocol::vacant, std::memory_order_relaxed);
+      if (fate == keeper_fate::ends) protocol::words_go<hardware>(m);
       M*& list = fate == keeper_fate::spare ? spare : retired;
       m->lender = list;
       list = m;
@@ -84,7 +85,7 @@ M* keeper_make() {
   M* m;
   bool has_thread = true;
   {
-    spin_guard hold(lock);
+    held_guard hold(lock);
     if ((m = spare)) spare = m->lender;
     else if (has_thread = false; (m = retired)) retired = m->lender;
   }
@@ -94,7 +95,7 @@ M* keeper_make() {
   m->in = 1;
   m->lend = nullptr;
   if (int error = thread_start(keeper_main, m)) {
-    spin_guard hold(lock);
+    held_guard hold(lock);
     m->lender = retired;
     retired = m;
     throw std::system_error(error, std::generic_category(), "grt: no thread for a pinned goroutine");
@@ -103,7 +104,7 @@ M* keeper_make() {
 }
 
 void keeper_drop(M* m) noexcept {
-  spin_guard hold(lock);
+  held_guard hold(lock);
   m->lender = spare;
   spare = m;
 }

@@ -11,10 +11,12 @@ void lend(M* m, G* g) noexcept;  // g0, inside: g runs on its keeper with m's P 
 
 // start.cpp
 M* m_make(unsigned id); // procs_max: the next number from there on; throws std::system_error
-int thread_start(void* (*main)(void*), void* arg) noexcept; // detached, signals blocked; an errno value
-void thread_enter(M* m) noexcept;                           // what every thread of the runtime does first
-void thread_leave() noexcept;                               // and last
-unsigned threads() noexcept;                                // those of the runtime
+/// A detached thread that blocks all signals but faults. Any thread. Returns an errno value.
+int thread_start(void* (*main)(void*), void* arg) noexcept;
+/// What every thread that runs goroutines does first. On return its signal mask is the program's.
+void thread_enter(M* m) noexcept;
+void thread_leave() noexcept;   // and last
+unsigned threads() noexcept;    // those of the runtime
 bool back_on_g0(M* m) noexcept; // after every switch back to g0: inside, or false: the P is another M's now
 
 } // namespace grt

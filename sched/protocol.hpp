@@ -7,6 +7,8 @@
 //   protocol_bracket.hpp   ask, donate, take: who may touch a P
 //   protocol_sleep.hpp     watch, submit: who wakes a sleeping M; park
 //   protocol_handoff.hpp   how a P gets another M; retirement
+//   protocol_hold.hpp      a goroutine that has to do with a lock keeps its P
+//   protocol_drift.hpp     the priority of a thread whose goroutine has no P
 //   protocol_halt.hpp      goroutines stand still at exit
 //   protocol_held.hpp      the scavenger's hold
 //   protocol_look.hpp      how debugging code reads a goroutine that may be running
@@ -59,6 +61,8 @@ enum class site : unsigned char {
   held_leave,
   held_let_go,
   give_turn, // protocol_handoff.hpp
+  take_threadless,
+  put_threadless,
   await_turn,
   claim_keeper,
   vacate_keeper,
@@ -66,6 +70,15 @@ enum class site : unsigned char {
   holder_of,
   step_back,
   is_back,
+  hold_on_fence, // protocol_hold.hpp
+  hold_gone,
+  set_bar,
+  bar_words,
+  words_fence,
+  words_lost,
+  come_home, // protocol_drift.hpp
+  lowered,
+  drift_begins,
   halt_fence, // protocol_halt.hpp
   rejoin,
   retire_fence,

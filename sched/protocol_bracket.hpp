@@ -37,7 +37,7 @@ namespace grt::protocol {
 enum class lost_state : std::uint32_t { free, ask, grant, take, poke, announced, gone, stopped };
 
 /// false: not alone, go on with answer().
-template <class A, class M> GRT_INLINE bool enter(M* m) {
+template <class A, class M> [[nodiscard]] GRT_INLINE bool enter(M* m) {
   A::store(m->in, std::uint32_t{1}, std::memory_order_relaxed);
   A::compiler_fence(site::enter_fence); // [BRK-1] the cheap half: the thief's membarrier is the fence
   const auto order = A::loads_in_order() ? std::memory_order_acquire : std::memory_order_relaxed; // [BRK-2]
@@ -53,7 +53,8 @@ template <class A, class M> GRT_INLINE void leave(M* m) {
 
 /// Owner. Inside on return, whatever `lost` was, or false: gone or stopped. donate(): moves work to m->thief. ended(l):
 /// `l`, poke or announced, is over.
-template <class A, class M, class Donate, class Ended> GRT_INLINE bool answer(M* m, Donate donate, Ended ended) {
+template <class A, class M, class Donate, class Ended>
+[[nodiscard]] GRT_INLINE bool answer(M* m, Donate donate, Ended ended) {
   for (int i = 0;;) {
     A::store(m->in, std::uint32_t{1}, std::memory_order_relaxed);
     A::compiler_fence(site::answer_fence); // [BRK-1]
@@ -79,15 +80,15 @@ template <class A, class M, class Donate, class Ended> GRT_INLINE bool answer(M*
   }
 }
 
-/// Owner, inside, with nothing to give.
-template <class A, class M> GRT_INLINE void deny(M* m) {
+/// Owner, inside, with nothing to give. What has ended by that: an ask, a poke, or `free`: nothing.
+template <class A, class M> GRT_INLINE lost_state deny(M* m) {
   lost_state l = A::load(m->lost, std::memory_order_relaxed);
-  if (GRT_UNLIKELY(l == lost_state::ask || l == lost_state::poke))
-    A::cas(m->lost, l, lost_state::free, std::memory_order_relaxed);
+  if (GRT_LIKELY(l != lost_state::ask && l != lost_state::poke)) return lost_state::free;
+  return A::cas(m->lost, l, lost_state::free, std::memory_order_relaxed) ? l : lost_state::free;
 }
 
 /// Thief, inside its own bracket. false: another one is there.
-template <class A, class M, class P> GRT_INLINE bool ask(M* victim, P* mine, typename A::lock& thieves) {
+template <class A, class M, class P> [[nodiscard]] GRT_INLINE bool ask(M* victim, P* mine, typename A::lock& thieves) {
   if (!thieves.try_lock()) return false;
   // [LOST-1] who was answered before is done with `thief`
   bool asked = A::load(victim->lost, std::memory_order_acquire, site::ask_look) == lost_state::free;
@@ -102,7 +103,7 @@ template <class A, class M, class P> GRT_INLINE bool ask(M* victim, P* mine, typ
 }
 
 /// Thief, after ask(). false: answered. true: `lost` is `take`, let_go() must follow.
-template <class A, class M, class Patience> GRT_INLINE bool take(M* victim, Patience patient) {
+template <class A, class M, class Patience> [[nodiscard]] GRT_INLINE bool take(M* victim, Patience patient) {
   int i = 0;
   while (A::load(victim->lost, std::memory_order_relaxed) == lost_state::ask && patient()) A::relax();
   lost_state l = lost_state::ask;
@@ -115,13 +116,13 @@ template <class A, class M, class Patience> GRT_INLINE bool take(M* victim, Pati
 
 /// Thief that need not ask, or sysmon. false: the state is no longer `was`. true: `lost` is `take`, let_go() must
 /// follow.
-template <class A, class M> GRT_INLINE bool seize(M* victim, lost_state was, typename A::lock& thieves) {
+template <class A, class M> [[nodiscard]] GRT_INLINE bool seize(M* victim, lost_state was, typename A::lock& thieves) {
   typename A::guard hold(thieves);
   return A::cas(victim->lost, was, lost_state::take, std::memory_order_acquire, site::take); // [LOST-1]
 }
 
 /// Thief, after take() or seize() said true. Is the owner outside, its P the caller's until let_go()?
-template <class A, class M> GRT_INLINE bool shut_out(M* victim) {
+template <class A, class M> [[nodiscard]] GRT_INLINE bool shut_out(M* victim) {
   A::all_threads_fence(site::take_fence);                                                   // [BRK-1]
   return A::load(victim->in, std::memory_order_acquire, site::take_in) == std::uint32_t{0}; // [BRK-1]
 }
@@ -135,7 +136,8 @@ template <class A, class M> GRT_INLINE void let_go(M* victim, bool touched, lost
 /// Thief, inside. plunder(): what follows take(), let_go() included. size(): of its own rings. true: they grew. That is
 /// asked last, also where it took in vain: it may have been answered before, and have taken another thief's `ask`.
 template <class A, class M, class P, class Patience, class Plunder, class Size>
-GRT_INLINE bool rob(M* victim, P* mine, typename A::lock& thieves, Patience patient, Plunder plunder, Size size) {
+[[nodiscard]] GRT_INLINE bool rob(M* victim, P* mine, typename A::lock& thieves, Patience patient, Plunder plunder,
+                                  Size size) {
   auto had = size();
   if (!ask<A>(victim, mine, thieves)) return false;
   if (take<A>(victim, patient)) plunder();

@@ -25,7 +25,7 @@ namespace grt::protocol {
 
 /// Under the lock of halts, after halt_begins(). true: M::lost was `announced`, which is over. A thief or sysmon that
 /// is not done with m is waited for.
-template <class A, class M> bool stop(M* m, typename A::lock& thieves) {
+template <class A, class M> [[nodiscard]] bool stop(M* m, typename A::lock& thieves) {
   for (int i = 0;; A::pause(i)) {
     lost_state l = A::load(m->lost, std::memory_order_relaxed);
     if (l == lost_state::gone || l == lost_state::stopped) return false;
@@ -62,7 +62,7 @@ template <class A, class M, class Word> void await_lift(M* m, Word& halted) {
 
 /// g0, outside, whose bracket said no. enter(): tries again. true: it is inside, the P was its own all the time. false:
 /// the P is another M's.
-template <class A, class M, class Enter> bool rejoin(M* m, Enter enter) {
+template <class A, class M, class Enter> [[nodiscard]] bool rejoin(M* m, Enter enter) {
   for (;;) {
     // [LOST-1] gone: it sees what it is to find adrift
     if (A::load(m->lost, std::memory_order_acquire, site::rejoin) == lost_state::gone) return false;

@@ -33,6 +33,7 @@
 // One of the two sees the other, whichever M the P was given to last.
 #pragma once
 #include "sched/protocol_bracket.hpp"
+#include "sched/protocol_hold.hpp"
 #include "sched/protocol_sleep.hpp"
 
 namespace grt::protocol {
@@ -42,7 +43,7 @@ template <class A, class M> GRT_INLINE void give_turn(M* m) {
   A::futex_wake(m->turn);
 }
 
-template <class A, class M> GRT_INLINE bool has_turn(M* m) {
+template <class A, class M> [[nodiscard]] GRT_INLINE bool has_turn(M* m) {
   return A::load(m->turn, std::memory_order_acquire, site::await_turn) != std::uint32_t{0}; // [LEND-1]
 }
 
@@ -85,19 +86,26 @@ template <class A, class P, class M> GRT_INLINE void give(P* p, M* to) {
 }
 
 /// Thief that took for what it found on p: as shut_out(), if p is still the victim's.
-template <class A, class M, class P> GRT_INLINE bool shut_out(M* victim, P* p) {
+template <class A, class M, class P> [[nodiscard]] GRT_INLINE bool shut_out(M* victim, P* p) {
   return shut_out<A>(victim) && victim->p == p;
 }
 
-/// Sysmon, with m the holder of p that it saw. good(): asked with m outside. begins(): leaves what m must find once it
-/// is adrift, and has the last word on `to`. true: `to` has p, but not yet its turn.
-template <class A, class P, class M, class Good, class Begins>
-GRT_INLINE bool take_for(P* p, M* m, lost_state was, M*& to, typename A::lock& thieves, Good good, Begins begins) {
+/// Sysmon, with m the holder of p that it saw. patient(): whether to go on waiting for m to be outside. good(): asked
+/// then. begins(): leaves what m must find once it is adrift, and has the last word on `to`. true: `to` has p, but not
+/// yet its turn.
+template <class A, class P, class M, class Good, class Begins, class Patience>
+[[nodiscard]] GRT_INLINE bool take_for(P* p, M* m, lost_state was, M*& to, typename A::lock& thieves, Good good,
+                                       Begins begins, Patience patient) {
   if (!seize<A>(m, was, thieves)) return false;
-  bool mine = shut_out<A>(m) && A::load(p->m, std::memory_order_relaxed) == m && good();
+  bool mine = bar<A>(m, patient);
+  if (mine && !(A::load(p->m, std::memory_order_relaxed) == m && good())) {
+    set_bar<A>(m, open);
+    mine = false;
+  }
   if (mine) {
     begins();
     give<A>(p, to);
+    set_bar<A>(m, bar_gone); // H3
   }
   let_go<A>(m, mine, mine ? lost_state::gone : was);
   return mine;
@@ -108,7 +116,10 @@ template <class A, class M> [[nodiscard]] GRT_INLINE bool step_aside(M* m, lost_
   for (int i = 0;;) {
     lost_state l = lost_state::free;
     // what it did inside goes by `in` or by the turn
-    if (A::cas(m->lost, l, to, std::memory_order_relaxed)) return true;
+    if (A::cas(m->lost, l, to, std::memory_order_relaxed)) {
+      if (to == lost_state::gone) set_bar<A>(m, bar_gone);
+      return true;
+    }
     if (l == lost_state::stopped) return false;
     deny<A>(m);
     while (A::load(m->lost, std::memory_order_relaxed) == lost_state::take) A::pause(i);
@@ -130,6 +141,7 @@ template <class A, class M> GRT_INLINE lost_state step_back(M* m) {
 /// g0, without a P: its goroutine has left it.
 template <class A, class M> GRT_INLINE void is_back(M* m) {
   A::store(m->in, std::uint32_t{1}, std::memory_order_relaxed);
+  set_bar<A>(m, open); // H3
   // [LOST-1] inside for good: a late thief gives up
   A::store(m->lost, lost_state::free, std::memory_order_release, site::is_back);
 }
@@ -144,23 +156,37 @@ public:
   /// One at rest, or one whose thread has ended: then the caller starts a new one, which awaits its turn.
   M* take(bool& has_thread) {
     guard hold(lock);
-    plain<M*>& list = resting ? resting : threadless;
-    has_thread = &list == &resting;
-    M* m = list;
-    if (m) list = m->rest_next;
+    M* m = resting;
+    has_thread = m;
+    if (m) {
+      resting = m->rest_next;
+      return m;
+    }
+    m = A::load(threadless, std::memory_order_acquire, site::take_threadless); // [REST-1] with all it has left
+    // nobody else takes from there, so what stands behind m stays
+    while (m &&
+           !A::cas(threadless, m, static_cast<M*>(m->rest_next), std::memory_order_acquire, site::take_threadless)) {
+    } // [REST-1]
     return m;
   }
 
   /// Lock held.
-  void put(M* m, bool has_thread) {
-    plain<M*>& list = has_thread ? resting : threadless;
-    m->rest_next = list;
-    list = m;
+  void put(M* m) {
+    m->rest_next = resting;
+    resting = m;
+  }
+
+  /// One that has no thread, or whose thread does nothing with it any more. Takes no lock: that thread may have a low
+  /// priority.
+  void put_threadless(M* m) {
+    M* head = A::load(threadless, std::memory_order_relaxed);
+    do m->rest_next = head;
+    while (!A::cas(threadless, head, m, std::memory_order_release, site::put_threadless)); // [REST-1]
   }
 
   /// m stands in the list. false: nobody has given it anything for `ns`, and its thread ends; it may belong to another
-  /// one already.
-  bool await_turn_for(M* m, std::int64_t ns) {
+  /// one already. ends(): called before that.
+  template <class Ends> [[nodiscard]] bool await_turn_for(M* m, std::int64_t ns, Ends ends) {
     while (!has_turn<A>(m)) {
       A::futex_wait_for(m->turn, 0, ns);
       if (has_turn<A>(m)) break;
@@ -169,7 +195,8 @@ public:
       while (*at && *at != m) at = &static_cast<M*>(*at)->rest_next;
       if (!*at) continue; // taken from the list: its turn is coming
       *at = static_cast<M*>(m->rest_next);
-      put(m, false);
+      ends();
+      put_threadless(m);
       return false;
     }
     A::store(m->turn, std::uint32_t{0}, std::memory_order_relaxed);
@@ -177,13 +204,13 @@ public:
   }
 
   plain<M*> resting{nullptr};
-  plain<M*> threadless{nullptr}; // a thief may still look at them
+  typename A::template atomic<M*> threadless{nullptr}; // [REST-1] a thief may still look at them
 };
 
 // ---- Retirement. An M has `asleep`.
 
 /// With nothing left on its P. false: procs has grown meanwhile. true: it may sleep while `asleep` is deep.
-template <class A, class M, class N> bool may_retire(M* m, unsigned id, const N& procs) {
+template <class A, class M, class N> [[nodiscard]] bool may_retire(M* m, unsigned id, const N& procs) {
   A::store(m->asleep, std::uint32_t{deep}, std::memory_order_relaxed);
   A::full_fence(site::retire_fence); // [RETIRE-1]
   return id >= A::load(procs, std::memory_order_relaxed);

@@ -17,7 +17,7 @@ namespace grt::protocol {
 
 enum held_state : std::uint8_t { nobody, claimed, wanted };
 
-/// Owner, once its waiter is published, before the switch, which stores the true sp.
+/// Owner, once its waiter is published, before the switch, which stores the true sp once nobody stands below it.
 template <class A, class G, class Sp, class Why> GRT_INLINE void is_parking(G* g, Sp not_saved, Why why) {
   A::store(g->sp, not_saved, std::memory_order_relaxed);
   A::store(g->reason, why, std::memory_order_release, site::park_reason); // [HELD-1] who sees it sees sp of this park
@@ -30,7 +30,7 @@ template <class A, class G, class Why> GRT_INLINE void is_runnable(G* g, Why non
 }
 
 /// g0, which has picked g and found it held. true: the scavenger makes it runnable again. false: it may run now.
-template <class A, class G> bool leave_to_holder(G* g) {
+template <class A, class G> [[nodiscard]] bool leave_to_holder(G* g) {
   std::uint8_t was = claimed;
   // [HELD-3] what was done with it up to here is the holder's to see, who links it again
   return A::cas(g->held, was, std::uint8_t{wanted}, std::memory_order_release, site::held_leave);

@@ -51,7 +51,7 @@ template <class A, class G> GRT_INLINE std::uint32_t look_begin(const G* g) {
 }
 
 /// Reader. true: what was read since look_begin() was true of one moment.
-template <class A, class G> GRT_INLINE bool look_holds(const G* g, std::uint32_t seq) {
+template <class A, class G> [[nodiscard]] GRT_INLINE bool look_holds(const G* g, std::uint32_t seq) {
   if (!A::loads_in_order()) A::all_threads_fence(site::look_fence); // [LOOK-2] what was read before seq is read again
   // Bit 0 is no count: a goroutine that leaves or enters a handler of an exception sets it on its way.
   return ((A::load(g->seq, std::memory_order_relaxed) ^ seq) & ~std::uint32_t{1}) == 0;

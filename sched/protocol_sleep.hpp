@@ -32,7 +32,7 @@ enum asleep_state : std::uint32_t { awake, deep, napping };
 // ---- Sleepers. An M has `asleep` and `woken_as_watcher` (under the lock, and its own once it is awake).
 
 /// Producer, after its push. true: call wake_one_to_watch().
-template <class A> GRT_INLINE bool must_wake(typename A::template atomic<std::uint32_t>& need_watch) {
+template <class A> [[nodiscard]] GRT_INLINE bool must_wake(typename A::template atomic<std::uint32_t>& need_watch) {
   A::compiler_fence(site::notify_fence); // [WATCH-1] the push before need_watch; the sleeper's membarrier is the fence
   return GRT_UNLIKELY(A::load(need_watch, std::memory_order_relaxed) != std::uint32_t{0});
 }
@@ -53,7 +53,7 @@ public:
   std::uint64_t wakes = 0;     // of those: by wake_one_to_watch()
 
   /// false: nobody sleeps or watches.
-  bool wake_one_to_watch() {
+  [[nodiscard]] bool wake_one_to_watch() {
     M* m;
     bool somebody;
     {
@@ -73,7 +73,7 @@ public:
     return true;
   }
 
-  bool become_watcher(M* m) {
+  [[nodiscard]] bool become_watcher(M* m) {
     guard hold(lock);
     bool mine = m->woken_as_watcher || !watcher;
     m->woken_as_watcher = false;
@@ -107,7 +107,7 @@ public:
   }
 
   /// Leaves the list by itself. false: somebody else took it out and is about to wake it.
-  bool withdraw(M* m) {
+  [[nodiscard]] bool withdraw(M* m) {
     M* heir = nullptr;
     {
       guard hold(lock);
@@ -129,7 +129,7 @@ public:
   }
 
   /// Before each futex_wait(m->asleep, deep). true: it has left the list, woken by somebody.
-  bool woken(M* m) {
+  [[nodiscard]] bool woken(M* m) {
     for (;;) {
       std::uint32_t state = A::load(m->asleep, std::memory_order_acquire, site::sleep_look); // [SLEEP-1]
       if (state != napping) return state == awake;
@@ -138,7 +138,7 @@ public:
     }
   }
 
-  bool leads(M* m) {
+  [[nodiscard]] bool leads(M* m) {
     guard hold(lock);
     return leader == m;
   }

@@ -7,7 +7,7 @@ namespace grt {
 
 GRT_NOINLINE bool ring::grow() noexcept {
   G** bigger = spare;
-  std::uint32_t n = spare_n, have = size();
+  std::uint32_t n = spare_n;
   if (!bigger) {
     n = slots ? (mask + 1) * 2 : least;
     void* mem = mmap(nullptr, n * sizeof(G*), /* NOLINT(bugprone-sizeof-expression) */ PROT_READ | PROT_WRITE,
@@ -16,14 +16,12 @@ GRT_NOINLINE bool ring::grow() noexcept {
     bigger = static_cast<G**>(mem);
     if (!first) first = bigger;
   }
-  for (std::uint32_t i = 0; i < have; i++)
-    bigger[i] = slots[(head + i) & mask]; // NOLINT(clang-analyzer-core.NullDereference): none without slots
-  if (slots != first) drop_pages();       // the old array stays: a thief may be looking
+  for (std::uint32_t i = head; i != tail; i++) // head and tail stay: fair.cpp remembers positions
+    bigger[i & (n - 1)] = slots[i & mask];     // NOLINT(clang-analyzer-core.NullDereference): none without slots
+  if (slots != first) drop_pages();            // the old array stays: a thief may be looking
   slots = bigger;
   spare = nullptr;
   mask = n - 1;
-  head = 0;
-  tail = have;
   return true;
 }
 
@@ -33,7 +31,6 @@ GRT_NOINLINE void ring::shrink() noexcept {
   spare_n = mask + 1;
   slots = first;
   mask = least - 1;
-  head = tail = 0;
 }
 
 void ring::drop_pages() noexcept {

@@ -14,6 +14,7 @@ namespace grt {
 struct G;
 
 struct ring {
+  static constexpr std::uint32_t least = 512; // slots that any array has; one page
   G** slots = nullptr;
   std::uint32_t mask = 0, head = 0, tail = 0;
 
@@ -34,8 +35,8 @@ struct ring {
   G* at(std::uint32_t i) const noexcept { return slots[(head + i) & mask]; }
 
 private:
-  static constexpr std::uint32_t least = 512, large = 16384; // one page; 128 KB
-  G **first = nullptr, **spare = nullptr; // the smallest array; a large one that trim() has put by, without pages
+  static constexpr std::uint32_t large = 16384; // 128 KB
+  G **first = nullptr, **spare = nullptr;       // the smallest array; a large one that trim() has put by, without pages
   std::uint32_t spare_n = 0;
   bool grow() noexcept;
   void shrink() noexcept;

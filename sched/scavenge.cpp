@@ -23,8 +23,10 @@
 //     did so before its core passed the membarrier, and after the ready() it follows from, whose `none` would be seen.
 // H2  Then sp is either not_saved (it is on its way into the switch: leave it alone) or the saved sp of this very park,
 //     since `sp = not_saved` came before `reason`, and no later park can begin (H1).
-// H3  Below the saved sp less the red zone nothing is alive. The switch itself still calls grt_bind on that stack (a
-//     few frames; signals are blocked on these threads): one page below sp's is kept for it, and for the next frames.
+// H3  Below the saved sp less the red zone nothing is alive, and nobody runs there. The switch stores sp only after its
+//     stack pointer has left that stack (arch/*/switch.S): grt_bind, and handlers of signals that interrupt a switch,
+//     run while sp is still not_saved, or on the next goroutine's stack. One page below sp's is kept for the frames
+//     that come next.
 // H4  A claim may also meet a goroutine that runs, or a slot that is reused: then reason is none, and it is let go. Or
 //     a foreign thread waits with it, and its sp is not_saved: what stood there before is of a goroutine that is gone.
 //
@@ -54,6 +56,7 @@ enum class stage { idle, free_windows, deep_windows, parked, slots } now_at = st
 G* cursor;
 bool unsparing;                // this pass
 std::uint64_t dropped, before; // windows and pages of Gs: in this pass, and when its stage began
+std::uint64_t begun;           // passes
 
 std::uint64_t own_cpu_ns() noexcept {
   timespec t{};
@@ -69,6 +72,7 @@ struct costly {
   std::uint64_t ns = 0;
 
   void begin(bool all) noexcept {
+    begun++;
     now = all || !skip;
     if (!now) skip--;
   }
@@ -193,13 +197,19 @@ void scavenge_all() noexcept {
     stack::give_back(m->p->stacks);
     leave(m);
   }
-  while (!begin_work()) sched_yield();
-  while (now_at == stage::slots && step()) { // what is half sorted stands in no list
+  // Step by step, as sysmon does, which may take some of them over: the caller may lose its P in between, and its
+  // priority, and would keep sysmon from its work.
+  std::uint64_t mine = 0;
+  for (bool more = true; more;) {
+    holding h;
+    while (!begin_work()) sched_yield();
+    if (mine) more = begun == mine && step();
+    else if (now_at != stage::slots || !step()) { // what is half sorted stands in no list
+      begin(true);
+      mine = begun;
+    }
+    end_work();
   }
-  begin(true);
-  while (step()) {
-  }
-  end_work();
 }
 
 } // namespace grt

@@ -109,32 +109,54 @@ void switch_to(M* m, G* self, G* to, std::uintptr_t release) noexcept {
 
 void unlock_far_side(spin_lock& l) noexcept { __atomic_store_n(&l.word, 0, __ATOMIC_RELEASE); } // [SPIN-1]
 
+// Handlers of signals that wait. Two kinds would corrupt: one that has interrupted the scheduler or a bracket, where
+// `in` is 1, which a park never finds otherwise; and one on the thread's alternate stack, whose frames the next handler
+// would overwrite. A goroutine may stand on a stack that the program has made (a coroutine's), so an address outside
+// the window only leads to the question.
+GRT_NOINLINE void check_signal_stack() noexcept {
+  if (on_signal_stack()) die_in_handler();
+}
+
 // Not instrumented: the note is to stand on the goroutine's own stack.
-GRT_NOINLINE __attribute__((no_sanitize("address"))) void park(G* self, std::uintptr_t release, wait_reason why,
-                                                               const void* object) noexcept {
-  M* m = me();
-  if (GRT_UNLIKELY(!m)) return foreign_park(self, release, why, object);
-  std::uint32_t hooked = hooks.load(std::memory_order_relaxed);
-  if (GRT_UNLIKELY(hooked)) about_to_switch(self, why);
+#define GRT_PARKS __attribute__((no_sanitize("address")))
+static GRT_PARKS GRT_INLINE void park_here(M* m, G* self, std::uintptr_t release, wait_reason why, const void* object,
+                                           bool hooked) noexcept {
   park_note note{object, m->p->cycles0}; // a clock would cost more than the park
+  check_stack_of(self, &note);
   __asm__ volatile("" : : "r"(&note) : "memory");
   self->note = static_cast<std::uint32_t>(reinterpret_cast<std::uintptr_t>(&note));
   protocol::is_parking<hardware>(self, not_saved, why);
-  if (GRT_UNLIKELY(!enter(m))) { // without a P: this M rests as soon as our registers are saved
-    record(m, trace::kind::park, self->id, 0, static_cast<std::uint32_t>(why));
-    switch_to(m, self, m->g0p, release);
-  } else {
-    G* n = pick_or_g0(m, m->p, self);
-    record_switch(m, self, n, trace::kind::park, static_cast<std::uint32_t>(why));
-    switch_to(m, self, n, release);
-  }
+  G* n = m->g0p; // where goroutines stand still
+  bool has_p = GRT_LIKELY(enter(m));
+  let_loose(); // [HOLD-1] H2
+  if (has_p) n = pick_or_g0(m, m->p, self);
+  if (hooked && has_p) record_switch(m, self, n, trace::kind::park, static_cast<std::uint32_t>(why));
+  else if (hooked) record(m, trace::kind::park, self->id, 0, static_cast<std::uint32_t>(why));
+  switch_to(m, self, n, release);
   san::acquire(self);
-  if (GRT_UNLIKELY(hooked & hook_fp)) fp_arrive(self);
 }
 
-static GRT_NOINLINE void ready_adrift(M* m, G* g) noexcept {
+static GRT_PARKS GRT_NOINLINE void park_slow(M* m, G* self, std::uintptr_t release, wait_reason why,
+                                             const void* object) noexcept {
+  if (m->in.load(std::memory_order_relaxed)) die_in_handler();
+  std::uint32_t hooked = hooks.load(std::memory_order_relaxed);
+  about_to_switch(self, why);
+  park_here(m, self, release, why, object, true);
+  if (hooked & hook_fp) fp_arrive(self);
+}
+
+GRT_PARKS GRT_NOINLINE void park(G* self, std::uintptr_t release, wait_reason why, const void* object) noexcept {
+  M* m = me();
+  if (GRT_UNLIKELY(!m)) return foreign_park(self, release, why, object);
+  // Read once: what begins to watch from here on sees the next park.
+  std::uint32_t unusual = hooks.load(std::memory_order_relaxed) | m->in.load(std::memory_order_relaxed);
+  if (GRT_UNLIKELY(unusual)) return park_slow(m, self, release, why, object);
+  park_here(m, self, release, why, object, false);
+}
+
+static GRT_NOINLINE void inject_held(G* g) noexcept {
+  holding h;
   inject(g);
-  reacquire(m);
 }
 
 GRT_NOINLINE void ready(G* g) noexcept {
@@ -143,8 +165,8 @@ GRT_NOINLINE void ready(G* g) noexcept {
   protocol::is_runnable<hardware>(g, wait_reason::none);
   M* m = me();
   record(m, trace::kind::ready, g->id, m ? m->g->id : 0);
-  if (GRT_UNLIKELY(!m || migrating())) return inject(g);
-  if (GRT_UNLIKELY(!enter(m))) return ready_adrift(m, g);
+  if (GRT_UNLIKELY(!m || migrating())) return inject_held(g);
+  m = enter_here(m);
   put_next(m->p, g);
   leave(m);
 }
@@ -155,8 +177,8 @@ void ready_tail(G* g) noexcept {
   protocol::is_runnable<hardware>(g, wait_reason::none);
   M* m = me();
   record(m, trace::kind::ready, g->id, m ? m->g->id : 0);
-  if (GRT_UNLIKELY(!m || migrating())) return inject(g);
-  if (GRT_UNLIKELY(!enter(m))) return ready_adrift(m, g);
+  if (GRT_UNLIKELY(!m || migrating())) return inject_held(g);
+  m = enter_here(m);
   push_ready(m->p, g);
   notify();
   leave(m);
@@ -166,12 +188,38 @@ static void append(global_queue::list& l, G* g) noexcept { // injected.lock held
   g->link = nullptr;
   *l.tail = g;
   l.tail = &g->link;
+  l.pushed++;
   injected.n.fetch_add(1, std::memory_order_relaxed);
 }
 
 void inject_inside(G* g) noexcept {
   spin_guard hold(injected.lock);
   append(g->sp ? injected.woken : injected.to_start, g);
+}
+
+// No lock, and no look at who sleeps, which takes one: sysmon does that.
+void inject_low(G* g) noexcept {
+  G* head = injected.returned.load(std::memory_order_relaxed);
+  do g->link = head;
+  while (!injected.returned.compare_exchange_weak(head, g, std::memory_order_release,
+                                                  std::memory_order_relaxed)); // [RETURN-1]
+  injected.n.fetch_add(1, std::memory_order_relaxed);
+  sysmon_rouse();
+}
+
+// injected.lock held. Oldest first, behind those that are to start.
+static void take_returned() noexcept {
+  G *g = injected.returned.exchange(nullptr, std::memory_order_acquire), *list = nullptr; // [RETURN-1]
+  while (g) {
+    G* next = std::exchange(g->link, list);
+    list = std::exchange(g, next);
+  }
+  while (list) {
+    G* next = list->link;
+    injected.n.fetch_sub(1, std::memory_order_relaxed);
+    append(injected.to_start, list);
+    list = next;
+  }
 }
 
 void inject_last(G* g) noexcept {
@@ -209,8 +257,14 @@ static G* pop_from(M* m, global_queue::list& l) noexcept {
   G* g = *at;
   *at = g->link;
   if (!*at) l.tail = at;
+  l.popped++;
   injected.n.fetch_sub(1, std::memory_order_relaxed);
   return g;
+}
+
+G* global_pop_of(M* m, global_queue::list& l) noexcept {
+  spin_guard hold(injected.lock);
+  return pop_from(m, l);
 }
 
 G* global_pop(M* m, bool may_start) noexcept {
@@ -218,6 +272,7 @@ G* global_pop(M* m, bool may_start) noexcept {
   bool refused;
   {
     spin_guard hold(injected.lock);
+    if (GRT_UNLIKELY(injected.returned.load(std::memory_order_relaxed) != nullptr)) take_returned();
     bool start = may_start && (injected.start_next ^= 1);
     G* g = pop_from(m, start ? injected.to_start : injected.woken);
     if (!g && may_start) g = pop_from(m, start ? injected.woken : injected.to_start);
@@ -300,6 +355,7 @@ using namespace grt;
 
 extern "C" {
 __thread M* grt_tls_m __attribute__((tls_model("initial-exec")));
+__thread hold_words grt_tls_hold __attribute__((tls_model("initial-exec")));
 
 char* grt_bind(P* p, G* g) {
   if (!g->stk) g->stk = stack::get(p->stacks);

@@ -12,9 +12,9 @@
 // cached, g0 goes first: slow work never happens under somebody's lock.
 //
 // Order of picking: `next` (just readied; a chain of 128 at most) - newest of `fresh`, one pop in 16 from `ready`
-// instead and one in 1,024 the oldest fresh - `ready` in FIFO order; every 64 ticks g0 looks at the global queue,
-// timers and retirement first. Bound: a goroutine at position k of `ready` runs after at most 16 * 128 * (k + 1)
-// switches of its P, whatever is spawned meanwhile. The global queue is two: those that were woken and those that
+// instead - `ready` in FIFO order; every 64 ticks g0 looks at the global queue, the front of `ready`, timers and
+// retirement first, and at the end of a slice at the front of every queue. How long a goroutine waits at most, and what
+// happens when very many never ran: fair.cpp. The global queue is two: those that were woken and those that
 // are to start (or came back from a long computation); they take turns. While too many compute without a P
 // (sysmon.cpp), a P may start none for some time: then every pick is g0's.
 #pragma once
@@ -27,6 +27,7 @@
 #include "base/san.hpp"
 #include "base/spin.hpp"
 #include "sched/g.hpp"
+#include "sched/hold.hpp"
 #include "sched/protocol_bracket.hpp"
 #include "sched/protocol_sleep.hpp"
 #include "sched/ring.hpp"
@@ -39,12 +40,22 @@ struct alignas(128) P {
   // owner, inside the bracket
   G* next = nullptr;
   std::uint64_t tick = 0; // choices of what to run next, and what skip_ticks() adds
-  std::uint32_t burst = 0, chain = 0;
+  static constexpr std::uint32_t chain_usual = 127, burst_usual = 15;
+  std::uint32_t burst = 0, chain = 0, burst_most = burst_usual, chain_most = chain_usual; // the latter: fair.cpp
   ring fresh, ready;
   std::uint64_t starts_at = 0; // CLOCK_MONOTONIC ns: while too many are adrift, it starts no goroutine before
   std::uint64_t cycles0 = 0;   // when tick0 was: its last round through g0; thieves peek at these three
   std::uint64_t tick0 = 0;
   std::uint32_t average = 0, empty = 0, random = 0;
+  unsigned due = 0;              // fair.cpp: fronts that this slice's end has still to run
+  std::uint64_t slice_began = 0; // likewise, in turns
+  std::uint64_t crowd_until = 0; // likewise: the turn until which only those run that never ran; 0: all do
+  static constexpr unsigned fronts = 4, seals_most = 16;
+  std::uint32_t seal[seals_most][fronts]; // likewise: where its queues ended at the ends of slices
+  unsigned first_seal = 0, seals = 0, last_front = 0;
+  bool fired_first = false,
+       fired_long = false;              // likewise: one whom a timer woke went first; and had a slice for itself
+  std::atomic<std::uint64_t> slices{0}; // that have ended; owner writes, anybody reads
   std::atomic<std::uint32_t> skips{0};  // [TICK-1] odd while tick and skipped change together
   std::uint64_t skipped = 0;            // of tick: what was no choice
   std::uint64_t steals = 0, stolen = 0; // times it took goroutines over from another P, and how many
@@ -100,15 +111,20 @@ struct alignas(128) M {
   bool keeper = false;        // immutable
   int tid = 0;                // 0 while no thread runs here
   M* made_before = nullptr;   // [MS-1] immutable: the list of all Ms ever made
-  std::atomic<std::uint32_t> stalled_ms{0}; // sysmon, for the report (stall.cpp)
-  std::uint64_t drift_since = 0;            // handoff.cpp's lock: when it went adrift; 0: announced, or told already
-  std::uint64_t detached_ns = 0;            // CLOCK_MONOTONIC: when its P went to another M, last time; for people
-  M *drift_next = nullptr, **drift_link = nullptr; // handoff.cpp, under its lock: stands in the list of those adrift
-  M* rest_next = nullptr;                          // likewise: rests, or has no thread
-  std::uint64_t drift_cpu_ns = 0;                  // sysmon: thread clock when it went adrift
-  std::uint64_t drift_used_ns = 0, drift_seen = 0; // sysmon: since then, at the last look; when that was known to grow
-  bool background = false;                         // under handoff.cpp's lock: its thread is SCHED_IDLE
-  std::atomic<bool> computes{false};               // written under it: a hog
+  std::atomic<std::uint32_t> stalled_ms{0};  // sysmon, for the report (stall.cpp)
+  std::atomic<hold_words*> words{nullptr};   // [HOLD-2] its thread's
+  std::atomic<std::uint32_t> drift{0};       // protocol_drift.hpp
+  std::atomic<std::uint64_t> detached_ns{0}; // CLOCK_MONOTONIC: when its P went to another M, last time
+  std::atomic<bool> computes{false};         // a hog: said by who takes its P, then by sysmon
+  int nice_was = 0;                          // [DRIFT-1] before it was lowered
+  bool low = false;                          // its own: has been lowered and cannot rise
+  M* rest_next = nullptr;                    // rests, or has no thread (handoff.cpp)
+  struct {                                   // sysmon: what it knows of it while it is adrift
+    std::uint32_t drift = 0;                 // which time that is
+    bool told = false;                       // stall.cpp
+    std::uint64_t cpu_ns = 0;                // thread clock at the first look
+    std::uint64_t used_ns = 0, grew_ns = 0;  // since then; when that was known to grow
+  } seen;
   keeper_fate fate{};
   std::atomic<std::uint32_t> vacant{1}; // [LEND-3] keeper: a protocol::vacancy
   std::atomic<std::uint32_t> turn{0};   // [LEND-1] futex word of lender and keeper
@@ -130,8 +146,10 @@ struct alignas(128) global_queue {
   struct list {
     G* head = nullptr;
     G** tail = &head;
+    std::uint32_t pushed = 0, popped = 0; // ever; without the lock: a hint
   } woken, to_start;
   bool start_next = false;
+  std::atomic<G*> returned{nullptr}; // [RETURN-1] from threads that are lowered, newest first; in n, not yet in a list
 };
 extern global_queue injected;
 
@@ -163,6 +181,7 @@ GRT_INLINE void notify() noexcept {
 void inject(G* g) noexcept;        // any thread, not under a park lock
 void inject_inside(G* g) noexcept; // the same for a ring that could not grow
 void inject_last(G* g) noexcept;   // it has computed for long: stands with those that are to start
+void inject_low(G* g) noexcept;    // the same from a thread of low priority: without a lock
 
 GRT_INLINE std::uint32_t surplus(P* p) noexcept { return p->fresh.size() + p->ready.size(); }
 GRT_INLINE void push_ready(P* p, G* g) noexcept {
@@ -211,13 +230,10 @@ GRT_INLINE G* pick(P* p) noexcept {
   if (GRT_UNLIKELY((tick & 63) == 0)) return nullptr;
   if (G* g = p->next) {
     p->next = nullptr;
-    if (GRT_LIKELY(++p->chain & 127)) return g;
+    if (GRT_LIKELY(++p->chain & p->chain_most)) return g;
     push_ready(p, g);
   }
-  if (p->fresh.size() && (!p->ready.size() || (++p->burst & 15))) {
-    if (GRT_UNLIKELY((p->burst & 1023) == 1023)) return p->fresh.pop_front();
-    return p->fresh.pop_back();
-  }
+  if (p->fresh.size() && (!p->ready.size() || (++p->burst & p->burst_most))) return p->fresh.pop_back();
   if (p->ready.size()) {
     prefetch_ahead(p->ready);
     return p->ready.pop_front();
@@ -244,10 +260,18 @@ inline std::uintptr_t commit_of(commit_record* r) noexcept { return reinterpret_
 void unlock_far_side(spin_lock& l) noexcept;
 inline std::uintptr_t release_of(spin_lock* l) noexcept { return reinterpret_cast<std::uintptr_t>(&l->word); }
 
-/// Parks the calling goroutine or thread; its waiter is published and `release` guards it. Returns when ready() was
-/// called on it. `object`: what it waits for, as the program knows it, shown to people and never followed; of a select,
-/// its detail::select_channels.
+/// Parks the calling goroutine or thread, which holds (hold.hpp); its waiter is published and `release` guards it. The
+/// hold is over. Returns when ready() was called on it. `object`: what it waits for, as the program knows it, shown to
+/// people and never followed; of a select, its detail::select_channels.
 void park(G* self, std::uintptr_t release, wait_reason why, const void* object = nullptr) noexcept;
+/// Ends the program if the caller is a signal handler on the alternate stack (sched.cpp).
+void check_signal_stack() noexcept;
+/// `here`: an address in the caller's frame. g: the current goroutine. Asks only where that is outside g's window.
+GRT_INLINE void check_stack_of(const G* g, const void* here) noexcept {
+  // No window is larger, and below the lowest one lies as much that nobody can use.
+  auto below_top = static_cast<std::size_t>(g->stk - static_cast<const char*>(here));
+  if (GRT_UNLIKELY(below_top >= stack::stack_max_most)) check_signal_stack();
+}
 /// Makes g runnable (or wakes the thread): once per park. Never under a park lock; not from g0.
 void ready(G* g) noexcept;
 /// Inside: the same at the tail of the queue, for many at once.
@@ -275,9 +299,10 @@ std::uint64_t deadline_in(std::int64_t ns, std::uint64_t& now) noexcept;
 /// After an insert, with or without the wheel's lock. Wakes the M that sleeps for timers if `when` is earlier than what
 /// it sleeps for.
 void timer_added(std::uint64_t when_ns) noexcept;
-bool timer_cancel(timer_node* n) noexcept;    // synchronous: n's fire is not running on return. true: it was armed
-text_out& say_who(text_out& t, const G* g);   // "goroutine 7 [name]"
-text_out& say_birth(text_out& t, const G* g); // "  created at file:line\n", or a code address
+bool timer_cancel(
+    timer_node* n) noexcept; // the caller holds; synchronous: n's fire is not running on return. true: it was armed
+text_out& say_who(text_out& t, const G* g);               // "goroutine 7 [name]"
+text_out& say_birth(text_out& t, const G* g);             // "  created at file:line\n", or a code address
 void report_begin(const G* g, const char* what) noexcept; // "grt: fatal: goroutine 7 [name]: what" (exit.cpp)
 [[noreturn]] void report_end(const G* g) noexcept;        // its stack, where it was created; aborts
 void watch_thread_end() noexcept;                         // each thread of the runtime as it starts (exit.cpp)
@@ -303,8 +328,9 @@ bool hunt(M* m) noexcept;
 bool hunt_woken(M* m) noexcept; // only those who have run before, and what stands beside them
 bool stealable(M* m, P* p) noexcept;
 void deny(M* m) noexcept;
-extern spin_lock steal_pair; // nobody but the owner leaves `free` or `announced` without it
+extern spin_lock steal_pair; // nobody but the owner leaves `free`, `poke` or `announced` without it
 G* global_pop(M* m, bool may_start = true) noexcept;
+G* global_pop_of(M* m, global_queue::list& l) noexcept;
 extern std::atomic<std::uint64_t> cycles_per_us;
 extern std::uint64_t origin_ns, origin_cycles; // one moment on both clocks, at the start; immutable
 

@@ -213,7 +213,7 @@ void g_put(P* p, G* g) noexcept {
 }
 
 static G* alloc_loose() noexcept {
-  spin_guard hold(lock);
+  held_guard hold(lock);
   if (!loose) loose = pool_pop(); // what a thread of the program's spawns ends on a P, and comes back from there
   if (!loose) {
     char* at;
@@ -231,7 +231,7 @@ static G* alloc_loose() noexcept {
 G* g_alloc_anywhere() noexcept { return alloc_or_wait(alloc_loose); }
 
 void g_free_anywhere(G* g) noexcept {
-  spin_guard hold(lock);
+  held_guard hold(lock);
   g->kind = g_kind::free;
   g->link = loose;
   loose = g;

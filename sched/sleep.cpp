@@ -26,7 +26,8 @@ void sleep_ns(std::int64_t ns) {
   s.g = m->g;
   s.fire = [](timer_node* n) { return static_cast<sleeper*>(n)->g; };
   std::uint64_t now = now_ns(), when = add_ns(now, ns);
-  wheel& w = m->p->timers;
+  hold();
+  wheel& w = timer_home()->timers;
   w.lock.lock();
   w.insert(&s, when, now);
   timer_added(when);

@@ -3,8 +3,8 @@
 //
 // Only its own thread can walk its stack, so sysmon sends that thread SIGURG and the handler writes the report, on the
 // thread's alternate stack. Debugging code that wants the stack of a goroutine that computes without a P sends the same
-// signal (debug/sample.hpp). The handler is installed if the program did not handle or ignore SIGURG when the runtime
-// started: the default is to ignore it. A system call that the thread has just begun may return EINTR. What is
+// signal (debug/sample.hpp). The handler is installed if the program did not handle, ignore or block SIGURG when the
+// runtime started: the default is to ignore it. A system call that the thread has just begun may return EINTR. What is
 // announced by blocking() is not reported.
 #include "sched/stall.hpp"
 
@@ -58,10 +58,12 @@ void on_signal(int, siginfo_t*, void* context) {
 
 void stall_start() noexcept {
   struct sigaction old, a{};
+  sigset_t mask;
   sigaction(SIGURG, nullptr, &old);
-  if ((old.sa_flags & SA_SIGINFO) || old.sa_handler != SIG_DFL) {
+  pthread_sigmask(SIG_SETMASK, nullptr, &mask); // the mask of all threads that run goroutines
+  if ((old.sa_flags & SA_SIGINFO) || old.sa_handler != SIG_DFL || sigismember(&mask, SIGURG) == 1) {
     if (stall_ns)
-      text_out(2).str("grt: warning: GRT_DEBUG=stall needs SIGURG, which the program handles: no reports\n");
+      text_out(2).str("grt: warning: GRT_DEBUG=stall needs SIGURG, which the program handles or blocks: no reports\n");
     return;
   }
   a.sa_sigaction = on_signal;

@@ -5,8 +5,8 @@
 namespace grt {
 
 struct M;
-void stall_start() noexcept;                           // before the first thread: handles SIGURG
+void stall_start() noexcept; // on the starting thread, before the first of the runtime's: handles SIGURG
 void stall_tell(M* m, std::uint64_t held_ns) noexcept; // sysmon: m's goroutine has held it for so long
-int stall_signal() noexcept;                           // which the runtime's threads must not block; 0: none
+int stall_signal() noexcept;                           // that asks a thread for its stack; 0: none
 
 } // namespace grt

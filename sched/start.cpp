@@ -138,35 +138,38 @@ namespace {
 // A forked child has one thread, and copies of queues, locks and goroutines that the parent's other threads would have
 // had to serve. It may exec or _exit. All else that would start, park or wake aborts with a line that says so, and no
 // hot path asks: the child's thread is none of the runtime's any more, the runtime is not started, and what wakes sees
-// the hook of the event record.
-sigset_t program_mask; // when the runtime was started
+// the hook of the event record. The signal mask and the timer slack are those of the thread, as of any thread.
 void in_child() {
   forked.store(true, std::memory_order_relaxed);
   started.store(false, std::memory_order_relaxed);
   hooks.fetch_or(hook_trace, std::memory_order_relaxed);
-  if (!me()) return;
   grt_tls_m = nullptr;
-  prctl(PR_SET_TIMERSLACK, 0); // both would outlive exec: a program that cannot be interrupted
-  pthread_sigmask(SIG_SETMASK, &program_mask, nullptr);
+  grt_tls_hold.barred.store(0, std::memory_order_relaxed);
 }
+
+// Of the thread that started the runtime, at that moment; immutable afterwards. Threads that run goroutines begin with
+// both, as if that thread had made them by std::thread.
+sigset_t program_mask;
+int program_slack_ns;
 
 } // namespace
 
 unsigned threads() noexcept { return n_threads.load(std::memory_order_relaxed); }
 void thread_leave() noexcept {
   grt_tls_m = nullptr; // destructors of thread_local objects may use grt yet, as any thread does
+  grt_tls_hold.barred.store(0, std::memory_order_relaxed);
   stack::remove_altstack();
   n_threads.fetch_sub(1, std::memory_order_relaxed);
 }
 
 void thread_enter(M* m) noexcept {
   grt_tls_m = m;
+  m->low = false;
+  m->words.store(&grt_tls_hold, std::memory_order_release); // [HOLD-2]
   m->tid = static_cast<int>(syscall(SYS_gettid));
   arch::fp_load(fp_default); // not its maker's, who may be a goroutine with one of its own
   m->eh = reinterpret_cast<exception_state*>(
       abi::__cxa_get_globals()); // once per thread, so its const attribute does no harm
-  prctl(PR_SET_TIMERSLACK, 1);
-  prctl(PR_SET_NAME, "grt");
   stack::install_altstack();
   watch_thread_end();
   if (hooks.load(std::memory_order_relaxed) & hook_mutexwatch) mutexwatch_follow();
@@ -183,6 +186,8 @@ void thread_enter(M* m) noexcept {
   m->g0.san = __tsan_get_current_fiber();
   m->maker_fiber = __tsan_create_fiber(0);
 #endif
+  pthread_sigmask(SIG_SETMASK, &program_mask, nullptr); // thread_start's until here: a handler finds all of it made
+  prctl(PR_SET_NAME, "grt");
 }
 
 namespace {
@@ -220,15 +225,20 @@ M* m_make(unsigned id) {
   return m;
 }
 
+// The caller is any thread: sysmon, one of the program's, or one whose goroutine has changed its mask. A new thread's
+// timer slack, and what it falls back to, is its maker's at this moment.
 int thread_start(void* (*main)(void*), void* arg) noexcept {
-  sigset_t all, old;
-  sigfillset(&all); // signals go to the program's own threads
-  for (int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL}) sigdelset(&all, fault);
-  if (int asks = stall_signal()) sigdelset(&all, asks);
-  pthread_sigmask(SIG_SETMASK, &all, &old);
+  sigset_t most, old;
+  sigfillset(&most);
+  for (int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT}) sigdelset(&most, fault);
+  pthread_sigmask(SIG_SETMASK, &most, &old);
+  int slack_ns = prctl(PR_GET_TIMERSLACK);
+  bool differs = slack_ns != program_slack_ns && slack_ns > 0 && program_slack_ns > 0; // 0: a real-time thread has none
+  if (differs) prctl(PR_SET_TIMERSLACK, program_slack_ns);
   pthread_t t;
   n_threads.fetch_add(1, std::memory_order_relaxed);
   int error = pthread_create(&t, nullptr, main, arg);
+  if (differs) prctl(PR_SET_TIMERSLACK, slack_ns);
   pthread_sigmask(SIG_SETMASK, &old, nullptr);
   if (!error) pthread_detach(t);
   else n_threads.fetch_sub(1, std::memory_order_relaxed);
@@ -296,6 +306,12 @@ void start(const options& asked) {
       bad_setting("GRT_STACK_MAX", s, "a size from 64K to 8M");
     c.stack_max = v;
   }
+  hogs_are_lowered = asked.hogs == hog_policy::nice;
+  if (const char* s = setting("GRT_HOGS")) {
+    std::string_view policy = s;
+    if (policy != "nice" && policy != "equal") bad_setting("GRT_HOGS", s, "nice or equal");
+    hogs_are_lowered = policy == "nice";
+  }
   if (const char* s = setting("GRT_GUARD")) {
     c.guard = stack::guard_named(s);
     if (c.guard < 0) bad_setting("GRT_GUARD", s, "madvise, poison, mprotect or canary");
@@ -312,6 +328,7 @@ void start(const options& asked) {
     throw std::system_error(ENOMEM, std::generic_category(), "grt: no address space for goroutines");
   fp_default = arch::fp_save();
   pthread_sigmask(SIG_SETMASK, nullptr, &program_mask);
+  program_slack_ns = prctl(PR_GET_TIMERSLACK);
   calibrate();
   faults_start();
   if (stack::guards() == stack::guard_kind::canary) canaries_begin();
@@ -400,7 +417,7 @@ void follow_cpus() noexcept {
 static unsigned change_procs(unsigned n) {
   unsigned old;
   {
-    spin_guard hold(starting);
+    held_guard hold(starting);
     old = n_procs.load(std::memory_order_relaxed);
     make_procs(n);
     protocol::set_limit<hardware>(n_procs, n);

@@ -2,6 +2,7 @@
 // in sched/protocol_bracket.hpp; here is whom to ask, and how much to move.
 #include <algorithm>
 
+#include "sched/fair.hpp"
 #include "sched/handoff.hpp"
 #include "sched/hooks.hpp"
 #include "sched/protocol_handoff.hpp"
@@ -28,13 +29,6 @@ template <class T> T peek(const T& x) noexcept { return *const_cast<const volati
 
 spin_lock steal_pair;
 
-// Somebody has waited for a slice: end the chain through `next`, let `ready` go before `fresh`, and g0 look around.
-void turn(P* p) noexcept {
-  skip_ticks(p, 63 - (p->tick & 63));
-  p->chain |= 127;
-  p->burst |= 15;
-}
-
 GRT_NOINLINE bool enter_slow(M* m) noexcept {
   return protocol::answer<hardware>(
       m,
@@ -45,7 +39,10 @@ GRT_NOINLINE bool enter_slow(M* m) noexcept {
       [m](lost_state l) { l == lost_state::poke ? turn(m->p) : announced_end(); });
 }
 
-void deny(M* m) noexcept { protocol::deny<hardware>(m); }
+// A poke that finds its M on g0 is no less one: what g0 chooses next would be pick()'s choice.
+void deny(M* m) noexcept {
+  if (GRT_UNLIKELY(protocol::deny<hardware>(m) == lost_state::poke)) turn(m->p);
+}
 
 // The owner did not answer: it is in user code, or off its core.
 static void take(M* m, M* victim, P* vp, lost_state back, bool woken_only) noexcept {

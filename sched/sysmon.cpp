@@ -1,7 +1,7 @@
 // sched/sysmon.cpp - the thread that sees to it that no goroutine stops the others.
 //
 // It needs no P and takes part in nothing; it looks, and where it does not like what it sees it acts through two
-// protocols that others own: hand_off (handoff.cpp) and lost = poke (steal.cpp).
+// protocols that others own: hand_off (handoff.cpp) and lost = poke (fair.cpp).
 //   - A P stands at the same tick for 10 ms while something could run or is due, and no M is idle that would steal it:
 //     hand it off. If its thread computes and 8 * procs such threads are adrift already, only after 60 ms of computing:
 //     crowds of goroutines that compute for less do not become crowds of threads. A woken goroutine or a timer does not
@@ -11,8 +11,8 @@
 //   - A P is announced (blocking()) and was so at the last look, or somebody found work and nobody to do it: hand it
 //   off.
 //   - Once a second: the scavenger's pass, and whether affinity or quota have changed.
-//   - Somebody in a `ready` queue, in the global queue or behind a timer has waited 10 ms though the P's tick moves:
-//   poke.
+//   - The front of a `ready` or `fresh` queue or of a global one, or a timer, has waited 10 ms though the P's tick
+//     moves: poke. That ends the P's slice (fair.cpp): the front of each of its queues runs next.
 // It looks every 4 ms while all Ps are at work, every 10 ms while one is idle, and after 50 ms of that not at all:
 // an idle M steals and fires timers, so nothing can be stuck. The last M to leave the idle list rouses it. Then it
 // comes once a second for memory while goroutines switch, and three whole passes more; when everybody sleeps after that
@@ -46,12 +46,17 @@ constexpr std::uint64_t ms = 1'000'000, slice_ns = 10 * ms, busy_nap = 4 * ms, q
 constexpr std::uint64_t patience_ns = 60 * ms; // with a hog too many
 constexpr std::uint64_t again_ns = 40 * ms, again_idle_ns = 2 * ms;
 
+// Of a P's queue: for how long the same goroutine has stood there, or the last poke for it is ago.
+struct front {
+  std::uint32_t head;
+  std::uint64_t id, since;
+};
 struct sighting {
   M* m;
   std::uint64_t tick;
-  std::uint32_t ready_head;
+  front ready, fresh;
   bool announced;
-  std::uint64_t since, ready_since, cpu_ns;
+  std::uint64_t since, cpu_ns;
   bool told;
 };
 sighting seen[procs_max];
@@ -65,18 +70,26 @@ struct {
 
 template <class T> T peek(const T& x) noexcept { return *const_cast<const volatile T*>(&x); }
 
-void poke(M* m) noexcept {
-  if (!steal_pair.try_lock()) return;
+// false: somebody else asks its owner for something; we look again.
+bool poke(M* m) noexcept {
+  if (!steal_pair.try_lock()) return false;
   lost_state l = lost_state::free;
-  m->lost.compare_exchange_strong(l, lost_state::poke, std::memory_order_acq_rel); // [LOST-1]
+  bool done = m->lost.compare_exchange_strong(l, lost_state::poke, std::memory_order_acq_rel); // [LOST-1]
   steal_pair.unlock();
+  return done;
+}
+
+std::uint32_t waiting(const global_queue::list& l) noexcept {
+  std::uint32_t popped = peek(l.popped); // first, so that it is not more than
+  return peek(l.pushed) - popped;
 }
 
 struct look {
   std::uint64_t now = now_ns(), due = timers_next();
   unsigned made = n_made.load(std::memory_order_acquire), hogs = adrift() ? push_hogs_back() : 0; // [PROCS-1]
   unsigned limit = 8 * n_procs.load(std::memory_order_relaxed);
-  bool idle = somebody_idles(), called, work, hungry = false;
+  bool idle = somebody_idles(), called, work;
+  std::uint32_t hungry = 0;                              // Ps that should serve what everybody may
   bool urgent = due <= now || peek(injected.woken.head); // it would not be waited for with patience
 
   explicit look(bool called) noexcept : called(called), work(injected.n.load(std::memory_order_relaxed) || due <= now) {
@@ -85,8 +98,9 @@ struct look {
       work = peek(p->next) || peek(p->fresh.tail) != peek(p->fresh.head) || peek(p->ready.tail) != peek(p->ready.head);
     }
     too_many_hogs.store(hogs >= limit, std::memory_order_relaxed);
-    hungry = stands(global_woken, injected.woken) || stands(global_to_start, injected.to_start) ||
-             (due != wheel::never && now >= due && now - due >= slice_ns);
+    if (stands(global_woken, injected.woken)) hungry += waiting(injected.woken);
+    if (stands(global_to_start, injected.to_start)) hungry += waiting(injected.to_start);
+    hungry += due != wheel::never && now >= due && now - due >= slice_ns;
     for (unsigned i = 0; i < made; i++) look_at(i);
     if (GRT_UNLIKELY(stall_ns)) tell_stalls(slice_ns);
   }
@@ -98,24 +112,35 @@ struct look {
     return head && now - seen.since >= slice_ns;
   }
 
+  // The same for a queue of a P. Of `fresh` the head stays while only the newest run, so it is not enough to tell that
+  // the queue was empty meanwhile: then what stands at the head is another goroutine. The array may be replaced while
+  // we look, so only an index that is good in any array is used; a long queue was hardly empty.
+  bool stands(front& seen, const ring& r) const noexcept {
+    std::uint32_t head = peek(r.head), n = peek(r.tail) - head, mask = peek(r.mask);
+    G** slots = peek(r.slots);
+    std::uint64_t id = 0;
+    if (slots && mask < ring::least)
+      if (G* g = peek(slots[head & mask])) id = peek(g->id);
+    bool empty = !n || static_cast<std::int32_t>(n) < 0;
+    if (empty || head != seen.head || id != seen.id) seen = {head, id, now};
+    return now - seen.since >= slice_ns;
+  }
+
   void look_at(unsigned i) noexcept {
     P* p = all_p[i].load(std::memory_order_relaxed);
     sighting& s = seen[i];
     M* m = protocol::holder_of<hardware>(p);
     std::uint64_t tick = peek(p->tick);
-    std::uint32_t head = peek(p->ready.head);
+    bool waits = stands(s.ready, p->ready);
+    waits |= stands(s.fresh, p->fresh);
     bool announced = m->lost.load(std::memory_order_relaxed) == lost_state::announced;
-    if (head != s.ready_head || head == peek(p->ready.tail)) {
-      s.ready_head = head;
-      s.ready_since = now;
-    }
     if (m != s.m || tick != s.tick || announced != s.announced || peek(m->g) == m->g0p) {
       bool called_for = announced && called && work && !idle;
-      if (m == s.m && tick != s.tick && (hungry || now - s.ready_since >= slice_ns)) {
-        poke(m);
-        hungry = false;
+      if (m == s.m && tick != s.tick && (hungry || waits) && poke(m)) {
+        if (hungry) hungry--;
+        s.ready.since = s.fresh.since = now; // it has the rest of this slice
       }
-      s = {m, tick, s.ready_head, announced, now, s.ready_since, 0, false};
+      s = {m, tick, s.ready, s.fresh, announced, now, 0, false};
       if (called_for) (void)take(i, p, tick, false);
       return;
     }
@@ -133,11 +158,11 @@ struct look {
     std::uint64_t used = computes ? thread_cpu_ns(m->tid) - s.cpu_ns : 0;
     if (computes && now - s.since < 10 * slice_ns && used < slice_ns / 4) return;
     if (!computes || hogs < limit) return void(take(i, p, tick, computes));
-    poke(m); // at least the next one is chosen well
+    (void)poke(m); // at least the next one is chosen well
     warn();
     std::uint64_t held = now - s.since;
     if (used >= patience_ns) return void(take(i, p, tick, true));
-    bool here = peek(p->next) || head != peek(p->ready.tail);
+    bool here = peek(p->next) || peek(p->ready.head) != peek(p->ready.tail);
     if (!urgent && !here) return;
     if (held >= 2 * patience_ns) return void(take(i, p, tick, true)); // it may have no core
     if (hogs >= early_most * limit || now < next_early[i] || peek(p->starts_at)) return;
@@ -207,6 +232,7 @@ void* sysmon_main(void*) {
     if (GRT_UNLIKELY(halted.load(std::memory_order_relaxed))) watch_exit();
     std::uint32_t n = calls.load(std::memory_order_acquire); // [SYSMON-1]
     check_running();
+    if (injected.returned.load(std::memory_order_relaxed)) notify(); // [RETURN-1] a hint; who looks sees n
     look l(n != answered);
     answered = n;
     pages.work(l.now, l.idle);

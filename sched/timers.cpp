@@ -47,9 +47,9 @@ void timers_run(M* m) noexcept {
     if (w.next_ns.load(std::memory_order_relaxed) > now) continue;
     G* list;
     {
-      if (!w.lock.try_lock()) continue; // its holder looks next, or is a canceller: we come back
+      spin_guard hold(w.lock);                                       // its holder has a processor, or is a plain thread
+      if (w.next_ns.load(std::memory_order_relaxed) > now) continue; // another M was here
       w.advance(now, &list);
-      w.lock.unlock();
     }
     while (G* g = list) {
       list = g->link;

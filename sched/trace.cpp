@@ -44,15 +44,21 @@ std::uint64_t begin_ns;
 
 void put(ring_of_events& r, const trace::event& e) noexcept { r.events[r.n++ % r.capacity] = e; }
 
+// e.ns is a moment on CLOCK_MONOTONIC, or 0 for now.
+void stamp(trace::event& e) noexcept {
+  std::uint64_t at = e.ns ? e.ns : now_ns();
+  e.ns = at - std::min(at, begin_ns);
+}
+
 bool recording_now() noexcept { return hooks.load(std::memory_order_acquire) & hook_trace; } // [TRACE-1]
 
 // false: this M has no ring of its own.
-bool put_own(track& t, trace::event e) noexcept {
+bool put_own(track& t, trace::event& e) noexcept {
   t.writing.store(1, std::memory_order_relaxed);
   std::atomic_signal_fence(std::memory_order_seq_cst); // [TRACE-2] before the look at hooks; the membarrier fences
   bool on = recording_now(), own = on && t.ring.events;
   if (own) {
-    e.ns = now_ns() - begin_ns;
+    stamp(e);
     put(t.ring, e);
   }
   t.writing.store(0, std::memory_order_release); // [TRACE-2]
@@ -78,25 +84,25 @@ void unmap_rings() noexcept {
 
 // One change at a time. false: the phase is another one.
 bool change_from(phase expected) noexcept {
-  spin_guard hold(lock);
+  held_guard hold(lock);
   if (now != expected) return false;
   now = phase::changing;
   return true;
 }
 void change_to(phase p) noexcept {
-  spin_guard hold(lock);
+  held_guard hold(lock);
   now = p;
 }
 } // namespace
 
-GRT_NOINLINE void record_slow(M* m, trace::kind what, std::uint64_t g, std::uint64_t other,
-                              std::uint32_t arg) noexcept {
+GRT_NOINLINE void record_slow(M* m, trace::kind what, std::uint64_t g, std::uint64_t other, std::uint32_t arg,
+                              std::uint64_t at_ns) noexcept {
   if (GRT_UNLIKELY(forked.load(std::memory_order_relaxed))) die_forked();
-  trace::event e{0, g, other, m ? m->p->id : trace::no_processor, arg, what};
+  trace::event e{at_ns, g, other, m ? m->p->id : trace::no_processor, arg, what};
   if (m && m->id < procs_max && put_own(tracks[m->id], e)) return;
-  spin_guard hold(lock);
+  held_guard hold(lock);
   if (now != phase::on) return;
-  e.ns = now_ns() - begin_ns;
+  stamp(e);
   put(shared.ring, e);
 }
 

@@ -46,7 +46,7 @@ struct waiting : limiter {
     queue.push(&w);
     return true;
   }
-  /// Lock held, free on return. true: a waker took it. `object`: as for park().
+  /// queue_guard handed over. true: a waker took it. `object`: as for park().
   bool park_here(wait_reason why, const void* object) noexcept {
     if (state == queued) {
       parked = true;
@@ -55,6 +55,7 @@ struct waiting : limiter {
     } else {
       lock.tsan_release();
       lock.unlock();
+      let_loose();
     }
     return state == taken;
   }
@@ -97,6 +98,7 @@ private:
 class queue_guard {
 public:
   explicit queue_guard(spin_lock& l) noexcept : l_(&l) {
+    hold();
     l.lock();
     l.tsan_acquire();
   }
@@ -107,9 +109,10 @@ public:
     if (spin_lock* l = std::exchange(l_, nullptr)) {
       l->tsan_release();
       l->unlock();
+      let_loose();
     }
   }
-  /// The lock goes with a park.
+  /// The lock, and the hold, go with a park.
   void hand_over() noexcept { l_ = nullptr; }
 
 private:

@@ -14,8 +14,8 @@
 //      up to 8 MB below it       that a goroutine keeps elsewhere, a coroutine's, is further away.
 //   3. as 2, without a guard     an overflow wherever the access is: frames and neighbours below are destroyed.
 //   4. otherwise                 a bad pointer, even if the guard is the goroutine's own.
-// Between the store to M::g and the change of the stack pointer, a switch runs C++ code on the window of the goroutine
-// that leaves (grt_bind). There the thread runs another goroutine than the window's; is_overflow_of is the rule for it.
+// A switch moves the stack pointer first and M::g some instructions later. A signal handler that runs in between stands
+// on the window of another goroutine than the one in M::g; is_overflow_of is the rule for it.
 //
 // A signal that somebody sent (kill, raise, sigqueue: si_code <= 0), and the two reports of hardware errors that belong
 // to no instruction, keep the effect that they would have without grt: the earlier handler, nothing if the program

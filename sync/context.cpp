@@ -157,6 +157,11 @@ void settle(cancel_node* c, std::uint32_t why, bool& told, bool& parents) noexce
   parents = c->children;
 }
 
+void cancel_timer(cancel_node* c) noexcept {
+  holding h;
+  timer_cancel(c);
+}
+
 // The caller holds a reference.
 void end_one(cancel_node* c, std::uint32_t why, const std::exception_ptr& cause, cancel_node*& work) noexcept {
   chan_core* done;
@@ -173,7 +178,7 @@ void end_one(cancel_node* c, std::uint32_t why, const std::exception_ptr& cause,
     if (done) c->state.store(why, std::memory_order_release); // [CTX-1]
     else settle(c, why, told, parents);
   }
-  if (c->timed) timer_cancel(c);
+  if (c->timed) cancel_timer(c);
   if (done) {
     chan_close_once(done);
     queue_guard hold(c->lock);
@@ -234,7 +239,7 @@ bool destroy(cancel_node* c) noexcept {
     if (becomes_orphan(c)) return false;
     if (c->refs.fetch_sub(1, std::memory_order_acq_rel) != 1) return false; // [CTX-2]
     // One that was ended meanwhile has left both already.
-    if (c->timed) timer_cancel(c);
+    if (c->timed) cancel_timer(c);
     if (c->up) leave_parent(c);
   }
   chan_unref(c->done.load(std::memory_order_relaxed));
@@ -306,11 +311,13 @@ context_node* context_make(context_node* parent, std::int64_t when_ns) {
     queue_guard hold(c->lock);
     if (c->state.load(std::memory_order_relaxed)) return c;
     c->timed = true;
-    wheel& w = timer_home()->timers; // whichever M we are on by now: the wheel has a lock of its own
-    spin_guard on(w.lock);
-    w.insert(c, when, now);
+    wheel& w = timer_home()->timers;
+    {
+      spin_guard on(w.lock);
+      w.insert(c, when, now);
+    }
+    timer_added(when);
   }
-  timer_added(when);
   return c;
 }
 
@@ -392,7 +399,7 @@ void after_end_arm(after_end* a, context_node* n, const attr* with, const void* 
   cancel_node* c = a->origin();
   if (!c) return a->pending.store(true, std::memory_order_relaxed);
   start_runtime();
-  void* at = spawn_begin(call, site, line, with);
+  void* at = spawn_begin_here(call, site, line, with);
   spawn_store(at, a);
   a->refs.fetch_add(1, std::memory_order_relaxed); // the goroutine's
   {

@@ -20,7 +20,7 @@ enum mutex_state : std::uint32_t { mutex_locked = 1, mutex_queued = 2, mutex_sta
 
 /// Takes the mutex if it is free; of one that starves only if the caller has waited. s: what it was seen as. Whoever
 /// was woken does this before all else, also when its time is over: it may have been woken for others too (X2).
-template <class A, class State> GRT_INLINE bool take_free(State& state, bool waited, std::uint32_t& s) {
+template <class A, class State> [[nodiscard]] GRT_INLINE bool take_free(State& state, bool waited, std::uint32_t& s) {
   for (;;) {
     s = A::load(state, std::memory_order_relaxed);
     if ((s & mutex_locked) || ((s & mutex_starving) && !waited)) return false;
@@ -31,7 +31,8 @@ template <class A, class State> GRT_INLINE bool take_free(State& state, bool wai
 
 /// Queue locked, the caller not in it. false: the mutex is free. true: it is held, and its unlock comes by the queue's
 /// lock.
-template <class A, class State, class Queue> GRT_INLINE bool must_queue(State& state, Queue& queue, bool starves) {
+template <class A, class State, class Queue>
+[[nodiscard]] GRT_INLINE bool must_queue(State& state, Queue& queue, bool starves) {
   const std::uint32_t want = starves ? mutex_queued | mutex_starving : mutex_queued;
   if (A::fetch_or(state, want, std::memory_order_relaxed) & mutex_locked) return true;
   if (queue.empty()) A::fetch_and(state, ~std::uint32_t{mutex_queued | mutex_starving}, std::memory_order_relaxed);

@@ -55,18 +55,21 @@ template <bool limited> GRT_NOINLINE bool mutex::lock_slow(std::int64_t timeout_
       }
     }
     bool starves = now_ns() - since > starve_ns;
+    hold();
     queue_lock_.lock();
     queue_lock_.tsan_acquire();
     if constexpr (limited) {
       if (timed && timed->expired) {
         queue_lock_.tsan_release();
         queue_lock_.unlock();
+        let_loose();
         return end(false);
       }
     }
     if (!protocol::must_queue<hardware>(state_, queue_, starves)) { // it was unlocked meanwhile
       queue_lock_.tsan_release();
       queue_lock_.unlock();
+      let_loose();
       continue;
     }
     g->w.sel = nullptr;
@@ -92,6 +95,7 @@ template bool mutex::lock_slow<false>(std::int64_t, detail::ending*);
 template bool mutex::lock_slow<true>(std::int64_t, detail::ending*);
 
 GRT_NOINLINE void mutex::unlock_slow() noexcept {
+  hold();
   queue_lock_.lock();
   queue_lock_.tsan_acquire();
   if (!(state_.load(std::memory_order_relaxed) & locked)) fatal("unlock of an unlocked grt::mutex");
@@ -102,6 +106,7 @@ GRT_NOINLINE void mutex::unlock_slow() noexcept {
     queue_lock_.unlock();
   };
   detail::waiter* w = protocol::unlock_slow<hardware>(state_, queue_, told, unlocks); // else the last touch
+  let_loose();
   if (!w) return unlock(); // an expired waiter left its flag behind
   hand_over ? ready(g_of(w)) : ready_tail(g_of(w));
 }
@@ -131,12 +136,14 @@ GRT_NOINLINE void wait_group::add(int n) {
   }
   // Down to zero with waiters: under the lock, so that the lock is the last thing a waiter that leaves early can depend
   // on.
+  hold();
   lock_.lock();
   lock_.tsan_acquire();
   s = state_.load(std::memory_order_relaxed);
   do {
     if (static_cast<std::int64_t>(s >> 32) + n < 0) {
       lock_.unlock();
+      let_loose();
       throw std::logic_error("grt: negative wait_group counter");
     }
     // [WG-1]
@@ -150,6 +157,7 @@ GRT_NOINLINE void wait_group::add(int n) {
     state_.fetch_sub(static_cast<std::uint32_t>(s), std::memory_order_relaxed);
   }
   lock_.unlock(); // last touch
+  let_loose();
   while (list) {
     G* g = g_of(list);
     list = list->next;
@@ -161,8 +169,7 @@ bool wait_group::wait_ns(std::int64_t timeout_ns, detail::ending* ctx) {
   if (!(state_.load(std::memory_order_acquire) >> 32)) { // [WG-1]
     // The last add may still be on its way out of lock_ for other waiters: wait for it, so that we may be destroyed.
     if (GRT_UNLIKELY(__atomic_load_n(&lock_.word, __ATOMIC_ACQUIRE))) { // [SPIN-1]
-      lock_.lock();
-      lock_.unlock();
+      held_guard wait(lock_);
     }
     return true;
   }
@@ -177,6 +184,7 @@ bool wait_group::wait_ns(std::int64_t timeout_ns, detail::ending* ctx) {
     timed->count = &state_;
     timed->arm(to);
   }
+  hold();
   lock_.lock();
   lock_.tsan_acquire();
   std::uint64_t s = state_.fetch_add(1, std::memory_order_acq_rel); // [WG-1] from here a fall to zero goes by lock_
@@ -184,6 +192,7 @@ bool wait_group::wait_ns(std::int64_t timeout_ns, detail::ending* ctx) {
     state_.fetch_sub(1, std::memory_order_relaxed);
     lock_.tsan_release();
     lock_.unlock();
+    let_loose();
   } else {
     g->w.sel = nullptr;
     g->ok = ok_waiting;

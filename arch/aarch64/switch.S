@@ -49,7 +49,9 @@ GRT_FUNC_BEGIN(grt_switch)
         stp     d14, d15, [sp, #144]
         .cfi_rel_offset d14, 144
         .cfi_rel_offset d15, 152
+        cbz     x4, .Lfresh
         mov     x9, sp
+        mov     sp, x4                  /* first: a handler of a signal may have run below x9 up to here */
         str     x9, [x1, #GRT_G_SP]
         ldr     w9, [x1, #GRT_G_SEQ]
         add     w9, w9, #GRT_G_SEQ_ONE
@@ -59,8 +61,6 @@ GRT_FUNC_BEGIN(grt_switch)
         ldr     w9, [x2, #GRT_G_SEQ]
         add     w9, w9, #GRT_G_SEQ_ONE
         str     w9, [x2, #GRT_G_SEQ]    /* odd: ordered by the reader's membarrier */
-        cbz     x4, .Lfresh
-        mov     sp, x4
         tbnz    x3, #0, .Lcommit
         stlr    wzr, [x3]
 .Lloaded:
@@ -121,8 +121,11 @@ GRT_FUNC_BEGIN(grt_switch)
         and     w9, w9, #~GRT_G_FLAG_EH
         str     w9, [x2, #GRT_G_SEQ]
         b       .Lload
-.Lfresh:
+.Lfresh: /* the callee-saved registers are saved: they are free */
+        mov     x19, x0
         mov     x20, x3
+        mov     x21, x1
+        mov     x22, x2
         ldr     x0, [x0, #GRT_M_P]
         mov     x1, x2
         bl      grt_bind                /* (P*, G*) -> top of the window */
@@ -141,10 +144,21 @@ GRT_FUNC_BEGIN(grt_switch)
         b       .Lsave
 GRT_FUNC_END(grt_switch)
 
-/* The first frame. x1: top of the stack, x0: release. Unwinding ends here: no return address, frame pointer zero. */
+/* The first frame. x1: top of the stack, x0: release, x19: M, x21: self, x22: to. Unwinding ends here: no return address,
+ * frame pointer zero. */
 GRT_FUNC_BEGIN(grt_start)
         .cfi_undefined x30
+        mov     x9, sp
         mov     sp, x1
+        str     x9, [x21, #GRT_G_SP]
+        ldr     w9, [x21, #GRT_G_SEQ]
+        add     w9, w9, #GRT_G_SEQ_ONE
+        add     x10, x21, #GRT_G_SEQ
+        stlr    w9, [x10]
+        str     x22, [x19, #GRT_M_G]
+        ldr     w9, [x22, #GRT_G_SEQ]
+        add     w9, w9, #GRT_G_SEQ_ONE
+        str     w9, [x22, #GRT_G_SEQ]
         mov     x29, xzr
         mov     x30, xzr
         bl      grt_gmain

@@ -6,10 +6,11 @@
  * is the only place that switches: the return predictor then guesses right, and M stays in a register.
  *
  *   1. exception state: if the thread's two words are not both zero, move them into self->eh and set the flag
- *   2. push the callee-saved registers; self->sp = rsp; self->seq becomes even (saved), m->g = to, to->seq becomes odd (on a
- *      thread). Debug code reads seq around everything else that it reads of a goroutine: sched/protocol_look.hpp
- *   3. to->sp == 0: `to` never ran. Bind a window (a C call, still on self's stack) and start grt_gmain on it
- *   4. rsp = to->sp
+ *   2. push the callee-saved registers
+ *   3. to->sp == 0: `to` never ran. Bind a window (a C call, still on self's stack); grt_start does step 4 and calls grt_gmain
+ *   4. rsp = to->sp; then self->sp = the old rsp, self->seq becomes even (saved), m->g = to, to->seq becomes odd (on a thread).
+ *      In this order: a handler of a signal runs below rsp, so what stands below a saved sp is dead only once rsp has left.
+ *      Debug code reads seq around everything else that it reads of a goroutine: sched/protocol_look.hpp
  *   5. release: an even address is a spin lock, stored 0; an odd one is a record for grt_commit(release)
  *   6. if to's flag is set, put its exception state back
  *   7. pop, m->in = 0, ret
@@ -17,7 +18,7 @@
  * The frame, from the saved sp upwards:
  *   sp+0x00 r15   sp+0x08 r14   sp+0x10 r13   sp+0x18 r12   sp+0x20 rbx   sp+0x28 rbp   sp+0x30 return address
  * Not saved: xmm/ymm/zmm (caller-saved in this ABI), MXCSR and the x87 control word (attr::fp_env), the fs base (it is the
- * M's, not the goroutine's), the signal mask. The direction flag is clear by ABI at every call.
+ * M's, not the goroutine's), the signal mask. The direction flag is clear by ABI at every call. xchg of two registers does not lock.
  *
  * Both sides of step 4 have the same layout, so one set of unwind rules is right at every instruction. */
 #include "arch/offsets.h"
@@ -48,13 +49,13 @@ GRT_FUNC_BEGIN(grt_switch)
         pushq   %r15
         .cfi_adjust_cfa_offset 8
         .cfi_rel_offset r15, 0
-        movq    %rsp, GRT_G_SP(%rsi)
+        testq   %r9, %r9
+        je      .Lfresh
+        xchgq   %r9, %rsp
+        movq    %r9, GRT_G_SP(%rsi)
         addl    $GRT_G_SEQ_ONE, GRT_G_SEQ(%rsi)
         movq    %rdx, GRT_M_G(%rdi)
         addl    $GRT_G_SEQ_ONE, GRT_G_SEQ(%rdx)
-        testq   %r9, %r9
-        je      .Lfresh
-        movq    %r9, %rsp
         testb   $1, %cl
         jne     .Lcommit
         movl    $0, (%rcx)
@@ -104,15 +105,17 @@ GRT_FUNC_BEGIN(grt_switch)
         movl    %r8d, 8(%rax)
         andl    $~GRT_G_FLAG_EH, GRT_G_SEQ(%rdx)
         jmp     .Lload
-.Lfresh:
+.Lfresh: /* the callee-saved registers are pushed: they are free */
+        movq    %rdi, %rbx
+        movq    %rsi, %r13
         movq    %rdx, %r12
-        movq    %rcx, %r13
+        pushq   %rcx                    /* aligns the stack, too */
+        .cfi_adjust_cfa_offset 8
         movq    %rdx, %rsi
         movq    GRT_M_P(%rdi), %rdi
-        subq    $8, %rsp
-        .cfi_adjust_cfa_offset 8
         call    grt_bind                /* (P*, G*) -> top of the window, 16-byte aligned */
-        movq    %r13, %rdi
+        popq    %rdi
+        .cfi_adjust_cfa_offset -8
         jmp     grt_start
         .cfi_restore_state
 .Lsave_eh: /* nothing is pushed yet */
@@ -126,11 +129,15 @@ GRT_FUNC_BEGIN(grt_switch)
         jmp     .Lsave
 GRT_FUNC_END(grt_switch)
 
-/* The first frame. rax: top of the stack, rdi: release. Unwinding ends here: no return address, frame pointer zero.
- * A goroutine never returns through it; grt_gmain switches away for good. */
+/* The first frame. rax: top of the stack, rdi: release, rbx: M, r13: self, r12: to. Unwinding ends here: no return address,
+ * frame pointer zero. A goroutine never returns through it; grt_gmain switches away for good. */
 GRT_FUNC_BEGIN(grt_start)
         .cfi_undefined rip
-        movq    %rax, %rsp
+        xchgq   %rax, %rsp
+        movq    %rax, GRT_G_SP(%r13)
+        addl    $GRT_G_SEQ_ONE, GRT_G_SEQ(%r13)
+        movq    %r12, GRT_M_G(%rbx)
+        addl    $GRT_G_SEQ_ONE, GRT_G_SEQ(%r12)
         xorl    %ebp, %ebp
         call    grt_gmain
         ud2

@@ -102,13 +102,14 @@ inline recv_result result_of(outcome o) noexcept {
 template <class T> struct sender_ops {
   static void send(chan_core* c, T&& value) {
     if (GRT_DETAIL_UNLIKELY(!c)) detail::chan_nil_block(true);
-    detail::chan_lock(c);
-    if (GRT_DETAIL_LIKELY(c->n < c->capacity && !c->closed && c->receivers.empty())) {
-      std::uint32_t i = c->head + c->n;
-      if (i >= c->capacity) i -= c->capacity;
+    const std::uintptr_t words = detail::chan_lock(c);
+    std::uint32_t n = c->n, capacity = c->send_below;
+    if (GRT_DETAIL_LIKELY(n < capacity)) {
+      std::uint32_t i, unwrapped = c->head + n;
+      if (__builtin_sub_overflow(unwrapped, capacity, &i)) i = unwrapped;
       ::new (static_cast<void*>(reinterpret_cast<T*>(c->buffer) + i)) T(std::move(value));
-      c->n++;
-      return detail::chan_unlock(c);
+      c->n = n + 1;
+      return detail::chan_unlock(c, words);
     }
     detail::sent(detail::chan_send_locked(c, std::addressof(value), true));
   }
@@ -129,14 +130,15 @@ inline bool looks_empty([[maybe_unused]] chan_core* c) noexcept {
 template <class T> struct receiver_ops {
   static bool recv(chan_core* c, raw<T>& out) {
     if (GRT_DETAIL_UNLIKELY(!c)) detail::chan_nil_block(false);
-    detail::chan_lock(c);
-    if (GRT_DETAIL_LIKELY(c->n && c->senders.empty())) {
-      T* s = reinterpret_cast<T*>(c->buffer) + c->head;
+    const std::uintptr_t words = detail::chan_lock(c);
+    if (GRT_DETAIL_LIKELY(c->n > c->recv_above)) {
+      std::uint32_t head = c->head, next = head + 1;
+      c->head = next == c->capacity ? 0 : next;
+      c->n--;
+      T* s = reinterpret_cast<T*>(c->buffer) + head;
       ::new (static_cast<void*>(std::addressof(out.value))) T(std::move(*s));
       s->~T();
-      c->head = c->head + 1 == c->capacity ? 0 : c->head + 1;
-      c->n--;
-      detail::chan_unlock(c);
+      detail::chan_unlock(c, words);
       return out.full = true;
     }
     return out.full = detail::chan_recv_locked(c, std::addressof(out.value), true) == outcome::ok;

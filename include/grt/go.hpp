@@ -35,6 +35,8 @@ namespace detail {
 
 inline constexpr std::size_t closure_bytes = 120;
 void* spawn_begin(void (*run)(void*), const void* site, unsigned line, const attr* a); // -> storage for the closure
+/// The same without a yield: for a timer or a context that starts its goroutine later.
+void* spawn_begin_here(void (*run)(void*), const void* site, unsigned line, const attr* a);
 void spawn_commit(void* closure) noexcept;
 void spawn_abort(void* closure) noexcept;
 G* spawn_fire(void* closure) noexcept; // by a timer: counts it as started and returns it to be made runnable
@@ -123,8 +125,11 @@ template <class F, class... A> using bound_to = bound<std::decay_t<F>, std::deca
 } // namespace detail
 
 /// Starts f() in a goroutine; f is decay-copied. Any thread. Never blocks; some 15 ns with run and end, no system call
-/// once warm. The stack is bound at the first run. @throws std::system_error no memory, nothing started; what copying f
-/// throws. Go: `go f()`.
+/// once warm. The stack is bound at the first run. May yield, as grt::yield does, before it starts f: once in 1,024
+/// starts of a processor, if more than 4,096 goroutines wait there that have never run. So a loop that starts
+/// goroutines cannot outrun memory. Do not call it under a lock that belongs to a thread (std::mutex). A thread that is
+/// not the runtime's never yields here. @throws std::system_error no memory, nothing started; what copying f throws.
+/// Go: `go f()`.
 template <class F>
 requires std::invocable<std::decay_t<F>> GRT_DETAIL_INLINE void
 go(F&& f, detail::call_site at = detail::call_site(__builtin_FILE(), __builtin_LINE())) {

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <type_traits>
 #include <utility>
@@ -14,13 +15,18 @@
 
 namespace grt {
 
-/// How the runtime starts. The environment wins: GRT_PROCS=4, GRT_STACK_MAX=1M, GRT_GUARD=mprotect.
+/// What becomes of a goroutine's thread that computes without a processor, because others wait for that: it gets nice
+/// +10 (at most 19), or keeps its priority. Not that of a pinned goroutine, nor within blocking().
+enum class hog_policy : std::uint8_t { nice, equal };
+
+/// How the runtime starts. The environment wins: GRT_PROCS=4, GRT_STACK_MAX=1M, GRT_HOGS=equal, GRT_GUARD=mprotect.
 /// GRT_DEBUG=migrate,stall=100ms is for tests: `migrate` sends every goroutine to another thread at every switch, where
 /// there are two processors or more; `stall` has a processor reported that has not switched for so long. A bad value
 /// ends the program with one line and status 2. Ignored under AT_SECURE.
 struct options {
-  unsigned procs = 0;                ///< 0: min(affinity, cgroup CPU quota), at least 1
-  std::size_t stack_max = 256 << 10; ///< bytes reserved per goroutine, 64 KB to 8 MB; committed page by page
+  unsigned procs = 0;                 ///< 0: min(affinity, cgroup CPU quota), at least 1
+  std::size_t stack_max = 256 << 10;  ///< bytes reserved per goroutine, 64 KB to 8 MB; committed page by page
+  hog_policy hogs = hog_policy::nice; ///< docs/scheduler.md
 };
 
 namespace detail {

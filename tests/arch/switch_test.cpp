@@ -194,11 +194,7 @@ TEST_F(Switch, UnwindsFromEachInstruction) {
       _Unwind_Backtrace([](_Unwind_Context*, void*) { return _URC_NO_REASON; },
                         nullptr);      // its tables are loaded before the first trap
       sigaction(SIGTRAP, &a, nullptr); // for good: a thread that still steps may sleep now
-      sigset_t trap;
-      sigemptyset(&trap);
-      sigaddset(&trap, SIGTRAP);
       for (int i = 0; i < 4; i++) {
-        pthread_sigmask(SIG_UNBLOCK, &trap, nullptr);
         asm volatile("pushfq\n\torq $0x100, (%%rsp)\n\tpopfq" ::: "memory", "cc");
         marked_yield();
       }

@@ -7,6 +7,7 @@
 
 #include <unistd.h>
 
+#include "sched/fair.hpp"
 #include "sched/handoff.hpp"
 #include "sched/sched.hpp"
 #include "tests/debug/dump_text.hpp"

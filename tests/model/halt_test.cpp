@@ -12,7 +12,12 @@ struct M;
 struct P {
   modelled::atomic<M*> m{nullptr};
 };
+struct words_of {
+  modelled::atomic<std::uint32_t> holds{0u}, barred{0u};
+};
 struct M {
+  words_of own;
+  modelled::atomic<words_of*> words{&own};
   modelled::atomic<std::uint32_t> in{1u}, turn{0u};
   modelled::atomic<lost_state> lost{lost_state::free};
   modelled::plain<P*> p{nullptr};
@@ -64,7 +69,7 @@ struct halting : world {
   }
   void halt() {
     halt_begins<modelled>(halted);
-    stop<modelled>(holder_of<modelled>(&p), thieves);
+    (void)stop<modelled>(holder_of<modelled>(&p), thieves);
   }
   void tell_complete() { modelled::store(complete, 1u, std::memory_order_release); }
   void lift() {
@@ -154,7 +159,8 @@ struct handed_off_then : halting {
       M* to = &m[1];
       if (modelled::load(me.lost, memory_order_relaxed) != lost_state::free) return;
       if (!take_for<modelled>(
-              &p, &m[0], lost_state::free, to, thieves, [] { return true; }, [&] { me.computes = true; }))
+              &p, &m[0], lost_state::free, to, thieves, [] { return true; }, [&] { me.computes = true; },
+              [] { return false; }))
         return;
       claim(0); // M 1 is inside, for good
       return;

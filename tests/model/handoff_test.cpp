@@ -14,9 +14,15 @@ struct P {
   modelled::plain<unsigned> n{0u}; // goroutines in its queue
 };
 
+struct words_of {
+  modelled::atomic<std::uint32_t> holds{0u}, barred{0u};
+};
+
 struct M {
   modelled::atomic<std::uint32_t> in{1u}, turn{0u};
   modelled::atomic<lost_state> lost{lost_state::free};
+  words_of own;
+  modelled::atomic<words_of*> words{&own};
   modelled::plain<P*> thief{nullptr}, p{nullptr};
   modelled::plain<M*> rest_next{nullptr};
   modelled::plain<bool> computes{false};      // what is known of it while it is adrift
@@ -90,12 +96,14 @@ struct handed : world {
     modelled::guard hold(at_rest_.lock);
     is_back<modelled>(&me);
     me.computes = false;
-    at_rest_.put(&me, true);
+    at_rest_.put(&me);
   }
   // Returns at work, on the same thread or on one that was started in its place.
   void rest(M& me) {
-    if (at_rest_.await_turn_for(&me, 1)) return first(me);
+    if (at_rest_.await_turn_for(&me, 1, [&me] { words_go<modelled>(&me); })) return first(me);
+    // What follows is a new thread's, with words of its own; here they are the same.
     while (modelled::load(me.thread, std::memory_order_acquire) == 0) modelled::futex_wait(me.thread, 0);
+    modelled::store(me.words, &me.own, std::memory_order_release);
     await_turn<modelled>(&me);
     first(me);
   }
@@ -115,12 +123,13 @@ struct handed : world {
     lost_state was = modelled::load(from->lost, memory_order_relaxed);
     bool mine = (was == lost_state::free || was == lost_state::announced) &&
                 take_for<modelled>(
-                    &p, from, was, to, thieves, [] { return true; }, [&] { from->computes = true; });
+                    &p, from, was, to, thieves, [] { return true; }, [&] { from->computes = true; },
+                    [left = 1]() mutable { return left-- > 0; });
     if (mine) {
       give_turn<modelled>(to);
     } else {
       modelled::guard hold(at_rest_.lock);
-      at_rest_.put(to, true);
+      at_rest_.put(to);
     }
     return mine;
   }
@@ -141,13 +150,15 @@ struct handed : world {
   }
 
   std::string at_rest() override {
+    for (M& one : m)
+      if (value(one.own.barred) && value(one.lost) == lost_state::free) return "barred for good";
     M* holder = value(p.m);
     if (sleeps(static_cast<unsigned>(holder - m))) return "the P is a sleeper's";
     for (M& one : m)
       if (&one != holder && value(one.turn)) return "a turn that nobody takes";
     unsigned listed = 0, asleep = 0;
-    for (auto* list : {&at_rest_.resting, &at_rest_.threadless})
-      for (M* one = value(*list); one; one = value(one->rest_next)) listed |= 1u << (one - m);
+    for (M* list : {static_cast<M*>(value(at_rest_.resting)), static_cast<M*>(value(at_rest_.threadless))})
+      for (M* one = list; one; one = value(one->rest_next)) listed |= 1u << (one - m);
     for (unsigned i = 0; i < 2; i++) asleep |= static_cast<unsigned>(sleeps(i)) << i;
     return asleep == (asleep & listed) ? "" : "one sleeps in no list";
   }
@@ -173,6 +184,95 @@ struct taken : handed {
     check(told, "it does not know that it is adrift");
     line_up(me);
     if (t == 1) rest(me);
+  }
+};
+// Its goroutine has to do with a lock, and then parks: it needs its P for the first, and goes on to the second with it.
+struct holds_first : handed {
+  holds_first(memory of, site without) : handed(of, without) { begin(1); }
+  /// false: the P is gone.
+  bool get_hold(M& me) {
+    while (!hold<modelled>(&me.own)) {
+      let_loose<modelled>(&me.own);
+      if (!await_hold<modelled>(&me.own)) return false;
+    }
+    return true;
+  }
+  void program(unsigned t) override {
+    if (t == 2) return void(hand_off());
+    M& me = m[t];
+    if (t == 0) {
+      await_turn<modelled>(&me);
+      return first(me);
+    }
+    if (get_hold(me)) {
+      come_in(); // nobody else has the P
+      go_out();
+      check(enter<modelled>(&me) || answer<modelled>(
+                                        &me, [] {}, [](lost_state) {}),
+            "it held, and its P is gone");
+      let_loose<modelled>(&me.own);
+      come_in();
+      run_one();
+      go_out();
+      grt::protocol::leave<modelled>(&me);
+      if (get_hold(me)) {
+        come_in();
+        go_out();
+        return let_loose<modelled>(&me.own);
+      }
+    }
+    bool told = me.computes;
+    check(told, "it does not know that it is adrift");
+    line_up(me);
+  }
+  std::string at_rest() override { return sleeps(0) && value(p.m) == &m[0] ? "the P is a sleeper's" : ""; }
+};
+// The thread ends, and what its words stand in is somebody else's memory from then on.
+struct thread_ends : handed {
+  thread_ends(memory of, site without) : handed(of, without, 2) { begin(1); }
+  void program(unsigned t) override {
+    M& me = m[1];
+    if (t == 0) {
+      lost_state was = lost_state::free;
+      if (!seize<modelled>(&me, was, thieves)) return;
+      bool mine = bar<modelled>(&me, [] { return false; });
+      if (mine) set_bar<modelled>(&me, grt::protocol::open);
+      return let_go<modelled>(&me, mine);
+    }
+    words_go<modelled>(&me);
+    modelled::store(me.own.barred, 7u, memory_order_relaxed);
+  }
+  std::string at_rest() override { return value(m[1].own.barred) == 7 ? "" : "written to when the thread was gone"; }
+};
+// Two threads of low priority have nothing left and end; whoever starts new threads takes both.
+struct low_ends : world {
+  resters<modelled, M> at_rest_;
+  M m[2];
+  low_ends(memory of, site without) : world(of, without) {
+    n_threads_ = 3;
+    name(at_rest_.threadless, "threadless");
+  }
+  void program(unsigned t) override {
+    if (t < 2) {
+      m[t].computes = true;
+      return at_rest_.put_threadless(&m[t]);
+    }
+    for (int i = 0; i < 2; i++) take();
+  }
+  void take() {
+    bool has_thread = false;
+    M* one = at_rest_.take(has_thread);
+    if (!one) return;
+    check(!has_thread, "its thread has ended");
+    bool left = one->computes;
+    check(left, "what it has left is not seen, or it is taken twice");
+    one->computes = false;
+  }
+  std::string at_rest() override {
+    unsigned listed = 0, taken = 0;
+    for (M* one = value(at_rest_.threadless); one; one = value(one->rest_next)) listed |= 1u << (one - m);
+    for (unsigned i = 0; i < 2; i++) taken |= static_cast<unsigned>(!value(m[i].computes)) << i;
+    return (listed ^ taken) == 3 ? "" : "one is lost, or listed and taken";
   }
 };
 struct taken_twice : taken {
@@ -344,6 +444,9 @@ struct lent : world {
 };
 
 TEST(Handoff, Lent_Holds) { expect_holds<lent>("lent", 50, true); }
+TEST(Handoff, HoldsFirst_Holds) { expect_holds<holds_first>("holds first", 1000, true); }
+TEST(Handoff, LowEnds_Holds) { expect_holds<low_ends>("low ends", 100, true); }
+TEST(Handoff, ThreadEnds_Holds) { expect_holds<thread_ends>("thread ends", 50, true); }
 TEST(Handoff, Taken_Holds) { expect_holds<taken>("taken", 10000, true); }
 TEST(Handoff, TakenTwice_Holds) {
   result r = taken_twice(memory::tso, site::none).explore();
@@ -358,12 +461,16 @@ TEST(Handoff, AThiefThatDoesNotLookWhoseItIs_Fails) {
 }
 
 struct HandoffWithout : testing::TestWithParam<fault> {};
-TEST_P(HandoffWithout, Fails) { expect_fails<lent, retires, late_thief, announced, given>(GetParam()); }
-INSTANTIATE_TEST_SUITE_P(One, HandoffWithout,
-                         testing::ValuesIn(faults({site::retire_fence, site::procs_fence},
-                                                  {site::give_turn, site::await_turn, site::claim_keeper,
-                                                   site::vacate_keeper, site::set_holder, site::holder_of,
-                                                   site::is_back, site::retire_fence, site::procs_fence},
-                                                  {site::step_back})),
-                         fault_name);
+TEST_P(HandoffWithout, Fails) {
+  expect_fails<low_ends, lent, retires, thread_ends, late_thief, holds_first, announced, given>(GetParam());
+}
+INSTANTIATE_TEST_SUITE_P(
+    One, HandoffWithout,
+    testing::ValuesIn(faults({site::retire_fence, site::procs_fence, site::hold_on_fence, site::words_fence},
+                             {site::give_turn, site::await_turn, site::claim_keeper, site::vacate_keeper,
+                              site::set_holder, site::holder_of, site::is_back, site::retire_fence, site::procs_fence,
+                              site::hold_on_fence, site::bar_words, site::words_fence, site::hold_gone, site::set_bar,
+                              site::take_threadless, site::put_threadless},
+                             {site::step_back, site::words_lost})),
+    fault_name);
 } // namespace

@@ -24,6 +24,7 @@ struct held : world {
   modelled::lock queue, global;
   modelled::plain<bool> event{false}, queued{false};
   modelled::atomic<unsigned> injected{0u};
+  bool saves_early = false; // sp is stored while signal handlers may still run below it
   held(memory m, site without, unsigned threads = 3) : world(m, without) {
     n_threads_ = threads;
     name(g.sp, "sp");
@@ -48,9 +49,10 @@ struct held : world {
     }
     queued = true;
     is_parking<modelled>(&g, not_saved, waits);
-    drop(0);
+    if (saves_early) modelled::store(g.sp, shallow, std::memory_order_relaxed);
+    drop(0); // the stack pointer leaves: from here on no handler of a signal runs there
     drop(1);
-    modelled::store(g.sp, shallow, std::memory_order_relaxed);
+    if (!saves_early) modelled::store(g.sp, shallow, std::memory_order_relaxed);
     far_side<modelled>(queue);
   }
   /// true: it is the caller's to make runnable.
@@ -135,9 +137,17 @@ struct reused : held {
   }
 };
 
+struct saved_early : picked_here {
+  saved_early(memory m, site without) : picked_here(m, without) { saves_early = true; }
+};
+
 TEST(Held, Reused_Holds) { expect_holds<reused>("reused", 10, true); }
 TEST(Held, PickedHere_Holds) { expect_holds<picked_here>("picked here", 1000, true); }
 TEST(Held, PickedThere_Holds) { expect_holds<picked_there>("picked there", 1000, true); }
+
+TEST(Held, SavedBeforeTheStackIsLeft_Fails) {
+  for (memory m : {memory::tso, memory::weak}) EXPECT_NE(saved_early(m, site::none).explore().failure, "");
+}
 
 struct HeldWithout : testing::TestWithParam<fault> {};
 TEST_P(HeldWithout, Fails) { expect_fails<picked_here, picked_there>(GetParam()); }

@@ -77,7 +77,7 @@ struct operation {
   bool loads() const { return what == action::load || what == action::plain_read; }
 };
 
-constexpr unsigned threads_max = 3, locs_max = 32, stores_max = 14, buffer_max = 6, notes_max = 8;
+constexpr unsigned threads_max = 3, locs_max = 32, stores_max = 16, buffer_max = 6, notes_max = 8;
 using view = std::array<byte, locs_max>; // atomic: index of a store; plain: what is known of it
 
 constexpr byte knows_write = 1, knows_all = 0xff; // of a plain location; 2 << t: of thread t's newest read

@@ -37,7 +37,7 @@ template <class A> outcome race(std::uint64_t takes_max, bool until_lost) {
     while (!stop.load(std::memory_order_relaxed)) {
       for (int i = 0; i < 100; i++) {
         if (!protocol::enter<A>(m.get()))
-          protocol::answer<A>(
+          (void)protocol::answer<A>(
               m.get(), [] {}, [](lost_state) {});
         *counter = *counter + 1;
         protocol::leave<A>(m.get());

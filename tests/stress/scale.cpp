@@ -10,7 +10,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <ctime>
 #include <functional>
 #include <random>
 #include <string_view>
@@ -19,6 +18,7 @@
 #include <grt/grt.hpp>
 
 #include "stack/reclaim.hpp"
+#include "tests/support/compute.hpp"
 
 namespace {
 using namespace grt;
@@ -91,13 +91,7 @@ bool hogs(int n) {
   wait_group all;
   for (int i = 0; i < n; i++)
     all.go([&] {
-      auto cpu = [] {
-        timespec t;
-        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-        return t.tv_sec * 1000000000 + t.tv_nsec;
-      };
-      for (auto end = cpu() + 50000000; cpu() < end;) {
-      }
+      compute(50ms);
       ended++;
     });
   run([&] {

@@ -4,6 +4,10 @@
 //   I1  receivers and senders are never both queued, unless one select waits on both sides or a queued waiter is stale
 //   (its select has fired). I2  n > 0         => no live receiver waits. I3  n < capacity  => no live sender waits. I4
 //   closed        => nobody waits.
+//   I5  send_below is the capacity, or 0; it is 0 while a receiver is queued, or closed.
+//   I6  recv_above is 0, or the largest number; it is that while a sender is queued.
+// So a send that finds n < send_below, and a receive that finds n > recv_above, have to do with the buffer only. Who is
+// sent elsewhere by them in vain puts them right.
 // Queues are FIFO. A value for a waiting receiver is moved straight into its storage; a full buffer takes the first
 // waiting sender's value as a receive makes room. Everything is under `lock`, but for the racy looks of try_* that may
 // say "empty" or "full" as of a moment ago.
@@ -13,6 +17,7 @@
 #include <cstdint>
 
 #include <grt/detail/ending.hpp>
+#include <grt/detail/hold.hpp>
 #include <grt/detail/spin.hpp>
 #include <grt/detail/waiter.hpp>
 
@@ -31,10 +36,20 @@ struct chan_core {
   bool closed = false;
   std::uint32_t n = 0, head = 0, capacity = 0;
   std::atomic<std::uint32_t> refs{1};
+  std::uint32_t send_below = 0, recv_above = 0;
   wait_queue receivers, senders;
   const elem_ops* ops = nullptr; // null: chan<void>
   char* buffer = nullptr;        // in the same block
 
+  static constexpr std::uint32_t most = ~0u;
+  void queue_receiver(waiter* w) noexcept {
+    send_below = 0;
+    receivers.push(w);
+  }
+  void queue_sender(waiter* w) noexcept {
+    recv_above = most;
+    senders.push(w);
+  }
   void* slot(std::uint32_t i) noexcept { return buffer + i * ops->size; }
 };
 
@@ -49,7 +64,7 @@ inline void chan_unref(chan_core* c) noexcept {
   if (c && c->refs.fetch_sub(1, std::memory_order_acq_rel) == 1)
     chan_destroy(c); // [CHAN-1] the last one sees what all did
 }
-/// Lock held on entry, free on return. `from`: the value to move out of. may_block false: never parks.
+/// chan_lock() before; the lock is free on return. `from`: the value to move out of. may_block false: never parks.
 outcome chan_send_locked(chan_core* c, void* from, bool may_block);
 /// `to`: raw storage, or null to drop the value. closed: nothing was constructed.
 outcome chan_recv_locked(chan_core* c, void* to, bool may_block);
@@ -60,13 +75,17 @@ bool chan_close_once(chan_core* c) noexcept;    // false: it was closed
 std::size_t chan_size(chan_core* c) noexcept;
 bool chan_closed(chan_core* c) noexcept;
 
-GRT_DETAIL_INLINE void chan_lock(chan_core* c) noexcept {
+/// Returns what chan_unlock() may be given.
+GRT_DETAIL_INLINE std::uintptr_t chan_lock(chan_core* c) noexcept {
+  const std::uintptr_t words = hold();
   c->lock.lock();
   c->lock.tsan_acquire();
+  return words;
 }
-GRT_DETAIL_INLINE void chan_unlock(chan_core* c) noexcept {
+GRT_DETAIL_INLINE void chan_unlock(chan_core* c, std::uintptr_t words = hold_at()) noexcept {
   c->lock.tsan_release();
   c->lock.unlock();
+  let_loose(words);
 }
 
 // ---- select

@@ -15,10 +15,15 @@ namespace grt::detail {
 
 void spin_slow(std::uint32_t* word) noexcept; // backs off, then yields the core to whoever was preempted with the lock
 
+void check_holds() noexcept; // dies where a goroutine takes a lock that could lose its processor with it
+
 struct spin_lock {
   std::uint32_t word = 0;
 
   GRT_DETAIL_INLINE void lock() noexcept {
+#ifdef GRT_CHECK_HOLDS // debug and sanitized builds of the library
+    check_holds();
+#endif
     // [SPIN-1] acquires what the previous holder wrote; pairs with unlock() and with the release in grt_switch.
     if (GRT_DETAIL_UNLIKELY(__atomic_exchange_n(&word, 1, __ATOMIC_ACQUIRE))) spin_slow(&word);
   }
