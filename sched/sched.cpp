@@ -159,13 +159,22 @@ static GRT_NOINLINE void inject_held(G* g) noexcept {
   inject(g);
 }
 
+static GRT_NOINLINE void ready_unusual(M* m, G* g) noexcept {
+  if (g->kind == g_kind::foreign) return foreign_ready(g);
+  protocol::is_runnable<hardware>(g, wait_reason::none);
+  record(m, trace::kind::ready, g->id, m ? m->g->id : 0);
+  if (!m || migrating()) return inject_held(g);
+  m = enter_here(m);
+  put_next(m->p, g);
+  leave(m);
+}
+
 GRT_NOINLINE void ready(G* g) noexcept {
   san::release(g);
-  if (GRT_UNLIKELY(g->kind == g_kind::foreign)) return foreign_ready(g);
-  protocol::is_runnable<hardware>(g, wait_reason::none);
   M* m = me();
-  record(m, trace::kind::ready, g->id, m ? m->g->id : 0);
-  if (GRT_UNLIKELY(!m || migrating())) return inject_held(g);
+  std::uint32_t hooked = hooks.load(std::memory_order_relaxed) & (hook_trace | hook_migrate);
+  if (GRT_UNLIKELY(!m || hooked || g->kind == g_kind::foreign)) return ready_unusual(m, g);
+  protocol::is_runnable<hardware>(g, wait_reason::none);
   m = enter_here(m);
   put_next(m->p, g);
   leave(m);

@@ -128,7 +128,7 @@ TEST_F(Fair, YieldLoops) {
       });
   });
   EXPECT_GE(worst.any, 100u);
-  EXPECT_LE(worst.at_home, bound + 100u);
+  EXPECT_LE(worst.at_home, 256u * (100 + 1)); // as a rule once each; a slice's end may let others go first
 }
 
 TEST_F(Fair, ThousandsOfTimersDueAtOnce) {
