@@ -368,7 +368,7 @@ TEST(AtExit, AThreadThatNobodyIsSeenToJoin_GoesOnWithinASecond) {
 
 // ---- no dispatch but while somebody waits
 
-std::atomic<long> turns{0};
+std::atomic<long> turns{0}, begun{0};
 void nobody_turns_between_waits() {
   for (int i = 0; i < 10; i++) {
     long before = turns;
@@ -378,14 +378,17 @@ void nobody_turns_between_waits() {
       task<void> again = spawn([] { yield(); });
       again.join();
     }
-    std::this_thread::sleep_for(1ms); // who was off its core may make one turn yet
-    long rest = turns;
-    for (int k = 0; k < 10; k++) {
+    std::this_thread::sleep_for(1ms); // a thread that was off its core may have chosen one more, old or new
+    long rest = turns, begun_before = begun;
+    for (int k = 0; k < 20; k++) {
       yield();
-      go([] { turns += 1000; });
+      go([] { begun++; });
       std::this_thread::sleep_for(100us);
     }
-    if (turns > rest + 100) _exit(9);
+    if (turns > rest + 100 || begun > begun_before + procs() + 1) {
+      std::fprintf(stderr, "%ld turns, %ld begun\n", turns - rest, begun - begun_before);
+      _exit(9);
+    }
   }
   _exit(4);
 }
