@@ -462,7 +462,6 @@ TEST_F(GoYields, OnceIn1024_AboveIt) {
       started++;
     }
     EXPECT_GT(ran, 0u);
-    EXPECT_GT(started, ran);
     w.wait();
   });
 }
