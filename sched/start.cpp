@@ -232,13 +232,13 @@ int thread_start(void* (*main)(void*), void* arg) noexcept {
   sigfillset(&most);
   for (int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT}) sigdelset(&most, fault);
   pthread_sigmask(SIG_SETMASK, &most, &old);
-  int slack_ns = prctl(PR_GET_TIMERSLACK);
+  int slack_ns = prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0);
   bool differs = slack_ns != program_slack_ns && slack_ns > 0 && program_slack_ns > 0; // 0: a real-time thread has none
-  if (differs) prctl(PR_SET_TIMERSLACK, program_slack_ns);
+  if (differs) prctl(PR_SET_TIMERSLACK, program_slack_ns, 0, 0, 0);
   pthread_t t;
   n_threads.fetch_add(1, std::memory_order_relaxed);
   int error = pthread_create(&t, nullptr, main, arg);
-  if (differs) prctl(PR_SET_TIMERSLACK, slack_ns);
+  if (differs) prctl(PR_SET_TIMERSLACK, slack_ns, 0, 0, 0);
   pthread_sigmask(SIG_SETMASK, &old, nullptr);
   if (!error) pthread_detach(t);
   else n_threads.fetch_sub(1, std::memory_order_relaxed);
@@ -328,7 +328,7 @@ void start(const options& asked) {
     throw std::system_error(ENOMEM, std::generic_category(), "grt: no address space for goroutines");
   fp_default = arch::fp_save();
   pthread_sigmask(SIG_SETMASK, nullptr, &program_mask);
-  program_slack_ns = prctl(PR_GET_TIMERSLACK);
+  program_slack_ns = prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0);
   calibrate();
   faults_start();
   if (stack::guards() == stack::guard_kind::canary) canaries_begin();

@@ -225,7 +225,7 @@ struct scavenger {
 
 void* sysmon_main(void*) {
   prctl(PR_SET_NAME, "grt-sysmon");
-  prctl(PR_SET_TIMERSLACK, 1);
+  prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
   std::uint32_t answered = calls.load(std::memory_order_relaxed);
   scavenger pages{now_ns() + pace.pass_ns.load(std::memory_order_relaxed)};
   for (std::uint64_t quiet = 0;;) {
