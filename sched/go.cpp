@@ -139,13 +139,14 @@ void spawn_commit(void* closure) noexcept {
   hardware::store(g->kind, g_kind::goroutine, std::memory_order_release); // [LOOK-1] after all else that is read of it
   san::release(g);
   M* m = me();
-  record(m, trace::kind::spawn, g->id, m ? m->g->id : 0, g->line);
   if (GRT_UNLIKELY(!m)) {
+    record(m, trace::kind::spawn, g->id, 0, g->line);
     foreign_spawned.fetch_add(1, std::memory_order_release); // [COUNT-1]
     g->birth = 0;
     return inject(g);
   }
   m = enter_here(m);
+  record(m, trace::kind::spawn, g->id, m->g->id, g->line); // inside: it may take a lock, and so get a P elsewhere
   P* p = m->p;
   g->birth = static_cast<std::uint32_t>(p->tick);
   count_one(p->spawned);

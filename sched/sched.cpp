@@ -159,13 +159,22 @@ static GRT_NOINLINE void inject_held(G* g) noexcept {
   inject(g);
 }
 
-static GRT_NOINLINE void ready_unusual(M* m, G* g) noexcept {
+// An event is recorded inside the bracket, or as the last thing: record() may take a lock, and so get a P elsewhere.
+template <bool tail> static GRT_NOINLINE void ready_unusual(M* m, G* g) noexcept {
   if (g->kind == g_kind::foreign) return foreign_ready(g);
   protocol::is_runnable<hardware>(g, wait_reason::none);
-  record(m, trace::kind::ready, g->id, m ? m->g->id : 0);
-  if (!m || migrating()) return inject_held(g);
+  if (!m || migrating()) {
+    record(m, trace::kind::ready, g->id, m ? m->g->id : 0);
+    return inject_held(g);
+  }
   m = enter_here(m);
-  put_next(m->p, g);
+  record(m, trace::kind::ready, g->id, m->g->id);
+  if constexpr (tail) {
+    push_ready(m->p, g);
+    notify();
+  } else {
+    put_next(m->p, g);
+  }
   leave(m);
 }
 
@@ -173,7 +182,7 @@ GRT_NOINLINE void ready(G* g) noexcept {
   san::release(g);
   M* m = me();
   std::uint32_t hooked = hooks.load(std::memory_order_relaxed) & (hook_trace | hook_migrate);
-  if (GRT_UNLIKELY(!m || hooked || g->kind == g_kind::foreign)) return ready_unusual(m, g);
+  if (GRT_UNLIKELY(!m || hooked || g->kind == g_kind::foreign)) return ready_unusual<false>(m, g);
   protocol::is_runnable<hardware>(g, wait_reason::none);
   m = enter_here(m);
   put_next(m->p, g);
@@ -182,15 +191,7 @@ GRT_NOINLINE void ready(G* g) noexcept {
 
 void ready_tail(G* g) noexcept {
   san::release(g);
-  if (GRT_UNLIKELY(g->kind == g_kind::foreign)) return foreign_ready(g);
-  protocol::is_runnable<hardware>(g, wait_reason::none);
-  M* m = me();
-  record(m, trace::kind::ready, g->id, m ? m->g->id : 0);
-  if (GRT_UNLIKELY(!m || migrating())) return inject_held(g);
-  m = enter_here(m);
-  push_ready(m->p, g);
-  notify();
-  leave(m);
+  ready_unusual<true>(me(), g);
 }
 
 static void append(global_queue::list& l, G* g) noexcept { // injected.lock held

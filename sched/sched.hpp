@@ -169,6 +169,9 @@ M* reacquire(M* m) noexcept;
 /// Inside, on whatever M that takes.
 [[nodiscard]] GRT_INLINE M* enter_here(M* m) noexcept {
   while (GRT_UNLIKELY(!enter(m))) m = reacquire(m);
+#ifdef GRT_CHECK_HOLDS
+  GRT_CHECK(m == me(), "the bracket is another thread's");
+#endif
   return m;
 }
 GRT_INLINE void leave(M* m) noexcept { protocol::leave<hardware>(m); }

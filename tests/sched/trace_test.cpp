@@ -11,6 +11,7 @@
 
 #include <grt/trace.hpp>
 
+#include "sched/sched.hpp"
 #include "tests/support/attempt.hpp"
 
 namespace {
@@ -147,6 +148,35 @@ TEST_F(Trace, RecordingAgainAndAgain_KeepsNoMapping) {
     long before = pages();
     for (int i = 0; i < 20; i++) once(std::size_t{1} << (10 + i % 11));
     EXPECT_LT(pages() - before, 40 * 1024 * 1024 / 4096);
+  });
+}
+
+// Its thread has no ring of its own, so the record takes a lock, and for that it first gets a processor elsewhere.
+TEST_F(Trace, OneThatHasLostItsProcessor_Spawns) {
+  run([] {
+    std::atomic<bool> stop{false};
+    std::atomic<int> ran{0};
+    wait_group busy, hogs;
+    trace::record();
+    for (unsigned i = 0; i < procs() + 1; i++)
+      busy.go([&] {
+        while (!stop) yield();
+      });
+    const int n = 30;
+    for (int i = 0; i < n; i++)
+      hogs.go([&] {
+        auto counts = [](void* closure) { ++*static_cast<std::atomic<int>*>(detail::spawn_load(closure)); };
+        void* at = detail::spawn_begin_here(counts, nullptr, 0, nullptr);
+        detail::spawn_store(at, &ran);
+        while (me()->lost.load() != lost_state::gone) asm volatile("");
+        detail::spawn_commit(at);
+      });
+    hogs.wait();
+    while (ran < n) yield();
+    stop = true;
+    busy.wait();
+    trace::recording r = trace::stop_recording();
+    EXPECT_FALSE(r.events.empty());
   });
 }
 
