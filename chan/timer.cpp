@@ -168,13 +168,9 @@ timer_core* timer_make(const timer_function& f, void*& storage, const attr* a, c
 void timer_forget_function(timer_core* t) noexcept { t->function = nullptr; }
 
 // t is not armed, and nobody else can arm it. The caller holds.
-static std::uint64_t arm(timer_core* t, std::int64_t ns) noexcept {
+static void arm(timer_core* t, std::int64_t ns) noexcept {
   std::uint64_t now, when = deadline_in(ns, now);
-  wheel& w = timer_home()->timers;
-  w.lock.lock();
-  w.insert(t, when, now);
-  w.lock.unlock();
-  return when;
+  timer_arm(t, when, now);
 }
 
 // As timer_set, without its lock, and the count is known.
@@ -183,37 +179,30 @@ void timer_start(timer_core* t, std::int64_t ns, std::int64_t period) {
   t->period = period;
   t->refs.store(2, std::memory_order_relaxed);
   holding h;
-  timer_added(arm(t, ns));
+  arm(t, ns);
 }
 
 bool timer_set(timer_core* t, std::int64_t ns, std::int64_t period) {
   bool pending = false;
   for (;;) {
-    hold();
-    t->lock.lock();
-    t->lock.tsan_acquire();
+    queue_guard on(t->lock);
     pending |= disarm(t);
-    if (t->c || t->goroutine || !t->with) break;
-    t->lock.tsan_release();
-    t->lock.unlock();
-    let_loose();
+    if (t->c || t->goroutine || !t->with) {
+      t->period = period;
+      t->refs.fetch_add(1, std::memory_order_relaxed);
+      arm(t, ns);
+      return pending;
+    }
+    on.unlock();
     void* at = spawn_begin_here(call, t->file, t->line, &t->with->a);
     spawn_store(at, t);
     san::release(reinterpret_cast<char*>(at) - closure_offset);
     {
-      queue_guard on(t->lock);
+      queue_guard again(t->lock);
       std::swap(at, t->goroutine);
     }
     if (at) spawn_abort(at); // somebody else has set it meanwhile
   }
-  t->period = period;
-  t->refs.fetch_add(1, std::memory_order_relaxed);
-  std::uint64_t when = arm(t, ns);
-  t->lock.tsan_release();
-  t->lock.unlock();
-  timer_added(when);
-  let_loose();
-  return pending;
 }
 
 bool timer_stop(timer_core* t) noexcept {

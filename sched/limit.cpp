@@ -64,12 +64,7 @@ void limiter::arm(const limit& to) noexcept {
     fire = on_time;
     std::uint64_t now = now_ns(), when = add_ns(now, to.ns);
     holding h;
-    wheel& w = timer_home()->timers;
-    {
-      spin_guard on(w.lock);
-      w.insert(this, when, now);
-    }
-    timer_added(when);
+    timer_arm(this, when, now);
   }
   if (!to.ctx) return;
   ended = on_end;

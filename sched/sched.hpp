@@ -302,8 +302,10 @@ std::uint64_t deadline_in(std::int64_t ns, std::uint64_t& now) noexcept;
 /// After an insert, with or without the wheel's lock. Wakes the M that sleeps for timers if `when` is earlier than what
 /// it sleeps for.
 void timer_added(std::uint64_t when_ns) noexcept;
-bool timer_cancel(
-    timer_node* n) noexcept; // the caller holds; synchronous: n's fire is not running on return. true: it was armed
+/// The caller holds. Arms n, which is not armed, in the wheel of the P that it has, or of any.
+void timer_arm(timer_node* n, std::uint64_t when, std::uint64_t now) noexcept;
+/// The caller holds. n's fire is not running on return. true: it was armed.
+bool timer_cancel(timer_node* n) noexcept;
 text_out& say_who(text_out& t, const G* g);               // "goroutine 7 [name]"
 text_out& say_birth(text_out& t, const G* g);             // "  created at file:line\n", or a code address
 void report_begin(const G* g, const char* what) noexcept; // "grt: fatal: goroutine 7 [name]: what" (exit.cpp)

@@ -78,6 +78,15 @@ void timers_move(P* from, P* to) noexcept {
   timer_added(next); // a leader that looked at `to` before and at `from` after saw neither
 }
 
+void timer_arm(timer_node* n, std::uint64_t when, std::uint64_t now) noexcept {
+  wheel& w = timer_home()->timers;
+  {
+    spin_guard on(w.lock);
+    w.insert(n, when, now);
+  }
+  timer_added(when);
+}
+
 bool timer_cancel(timer_node* n) noexcept {
   for (;;) {
     wheel* w = n->owner.load(std::memory_order_acquire); // [OWNER-1]

@@ -311,12 +311,7 @@ context_node* context_make(context_node* parent, std::int64_t when_ns) {
     queue_guard hold(c->lock);
     if (c->state.load(std::memory_order_relaxed)) return c;
     c->timed = true;
-    wheel& w = timer_home()->timers;
-    {
-      spin_guard on(w.lock);
-      w.insert(c, when, now);
-    }
-    timer_added(when);
+    timer_arm(c, when, now);
   }
   return c;
 }
