@@ -51,8 +51,6 @@ static_assert(n_fronts == P::fronts);
 constexpr unsigned all_fronts = (1u << n_fronts) - 1, slice_begins = 1u << n_fronts;
 constexpr std::uint32_t share_least = 8, share_most = 128;
 
-template <class T> T peek(const T& x) noexcept { return *const_cast<const volatile T*>(&x); } // racy on purpose, a hint
-
 global_queue::list& global_list(unsigned front) noexcept {
   return front == of_woken ? injected.woken : injected.to_start;
 }
@@ -65,8 +63,8 @@ extent extent_of(const P* p, unsigned front) noexcept {
   if (front == of_ready) return {p->ready.head, p->ready.tail};
   if (front == of_fresh) return {p->fresh.head, p->fresh.tail};
   const global_queue::list& l = global_list(front);
-  std::uint32_t popped = peek(l.popped); // first: without the lock
-  return {popped, peek(l.pushed)};
+  std::uint32_t popped = racy_read(l.popped); // first: without the lock
+  return {popped, racy_read(l.pushed)};
 }
 bool before(std::uint32_t a, std::uint32_t b) noexcept { return static_cast<std::int32_t>(a - b) < 0; }
 
@@ -91,9 +89,7 @@ void share(P* p) noexcept {
   std::uint64_t here = surplus(p), all = here + injected.n.load(std::memory_order_relaxed);
   for (unsigned i = 0; i < made; i++) {
     P* q = all_p[i].load(std::memory_order_relaxed);
-    if (q == p) continue;
-    std::uint32_t n = (peek(q->fresh.tail) - peek(q->fresh.head)) + (peek(q->ready.tail) - peek(q->ready.head));
-    if (static_cast<std::int32_t>(n) > 0) all += n;
+    if (q != p) all += racy_surplus(q);
   }
   std::uint64_t fair = std::max<std::uint64_t>(all / procs + 1, share_least);
   if (here <= fair) return;

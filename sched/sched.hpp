@@ -187,6 +187,14 @@ void inject_last(G* g) noexcept;   // it has computed for long: stands with thos
 void inject_low(G* g) noexcept;    // the same from a thread of low priority: without a lock
 
 GRT_INLINE std::uint32_t surplus(P* p) noexcept { return p->fresh.size() + p->ready.size(); }
+/// What others write meanwhile: a hint.
+template <class T> GRT_INLINE T racy_read(const T& x) noexcept { return *const_cast<const volatile T*>(&x); }
+inline std::uint32_t racy_size(const ring& r) noexcept {
+  std::uint32_t n = racy_read(r.tail) - racy_read(r.head);
+  return static_cast<std::int32_t>(n) < 0 ? 0 : n;
+}
+/// Any thread: surplus(p) as of a moment ago.
+inline std::uint32_t racy_surplus(const P* p) noexcept { return racy_size(p->fresh) + racy_size(p->ready); }
 GRT_INLINE void push_ready(P* p, G* g) noexcept {
   if (GRT_UNLIKELY(!p->ready.push(g))) inject_inside(g);
 }

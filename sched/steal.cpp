@@ -23,8 +23,6 @@ std::uint32_t move(ring& from, ring& to, std::uint32_t n) noexcept {
   }
   return n;
 }
-
-template <class T> T peek(const T& x) noexcept { return *const_cast<const volatile T*>(&x); } // racy on purpose, a hint
 } // namespace
 
 spin_lock steal_pair;
@@ -87,35 +85,34 @@ static bool steal(M* m, P* vp, bool woken_only) noexcept {
 
 // Has the goroutine at the front waited age_us, by its owner's own rate of ticks?
 static bool old_front(P* p, const ring& r, std::uint32_t tick, std::uint64_t now, bool fifo) noexcept {
-  std::uint32_t head = peek(r.head), n = peek(r.tail) - head;
-  G** slots = peek(r.slots);
+  std::uint32_t head = racy_read(r.head), n = racy_read(r.tail) - head;
+  G** slots = racy_read(r.slots);
   if (!slots || !n || n > 1u << 30) return false;
   std::uint32_t birth = tick - n;
   if (!fifo) {
-    G* g =
-        peek(slots[head & std::min(peek(r.mask), 511u)]); // any array has 512 slots; a wrong one is only a wrong hint
+    G* g = racy_read(
+        slots[head & std::min(racy_read(r.mask), 511u)]); // any array has 512 slots; a wrong one is only a wrong hint
     if (!g) return false;
-    birth = peek(g->birth);
+    birth = racy_read(g->birth);
   }
   std::int32_t age = static_cast<std::int32_t>(tick - birth);
   if (age <= 0) return false;
-  std::uint64_t average = peek(p->average), ticks = tick - static_cast<std::uint32_t>(peek(p->tick0)),
-                spent = now - peek(p->cycles0);
+  std::uint64_t average = racy_read(p->average), ticks = tick - static_cast<std::uint32_t>(racy_read(p->tick0)),
+                spent = now - racy_read(p->cycles0);
   if (static_cast<std::int32_t>(ticks) > 0 && (ticks >= 8 || spent / ticks > average)) average = spent / ticks;
   return static_cast<std::uint64_t>(age) * average > age_us * cycles_per_us.load(std::memory_order_relaxed);
 }
 
 bool stealable(M* m, P* p) noexcept {
   if (p == m->p) return false;
-  std::uint32_t n = (peek(p->fresh.tail) - peek(p->fresh.head)) + (peek(p->ready.tail) - peek(p->ready.head));
-  std::uint64_t tick = peek(p->tick);
+  std::uint32_t n = racy_surplus(p);
+  std::uint64_t tick = racy_read(p->tick);
   std::uint64_t now = arch::cycles(), us = cycles_per_us.load(std::memory_order_relaxed);
-  if (static_cast<std::int32_t>(n) < 0) n = 0;
   auto births = static_cast<std::uint32_t>(tick); // as G::birth counts
   if (n >= 2 && (old_front(p, p->fresh, births, now, false) || old_front(p, p->ready, births, now, true))) return true;
   P::sighting& s = m->p->seen[p->id];
-  std::uint64_t spawns = peek(p->id_next);
-  if ((!n && !peek(p->next)) || s.tick != tick) {
+  std::uint64_t spawns = racy_read(p->id_next);
+  if ((!n && !racy_read(p->next)) || s.tick != tick) {
     s = {tick, spawns, now, now};
     return false;
   }
@@ -145,7 +142,8 @@ bool hunt(M* m) noexcept {
 
 bool hunt_woken(M* m) noexcept {
   deny(m);
-  return steal_from_any(m, true, [](P* p) { return peek(p->next) || peek(p->ready.tail) != peek(p->ready.head); });
+  return steal_from_any(
+      m, true, [](P* p) { return racy_read(p->next) || racy_read(p->ready.tail) != racy_read(p->ready.head); });
 }
 
 } // namespace grt

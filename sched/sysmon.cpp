@@ -68,8 +68,6 @@ struct {
   std::uint64_t since;
 } global_woken, global_to_start;
 
-template <class T> T peek(const T& x) noexcept { return *const_cast<const volatile T*>(&x); }
-
 // false: somebody else asks its owner for something; we look again.
 bool poke(M* m) noexcept {
   if (!steal_pair.try_lock()) return false;
@@ -80,8 +78,8 @@ bool poke(M* m) noexcept {
 }
 
 std::uint32_t waiting(const global_queue::list& l) noexcept {
-  std::uint32_t popped = peek(l.popped); // first, so that it is not more than
-  return peek(l.pushed) - popped;
+  std::uint32_t popped = racy_read(l.popped); // first, so that it is not more than
+  return racy_read(l.pushed) - popped;
 }
 
 struct look {
@@ -89,13 +87,13 @@ struct look {
   unsigned made = n_made.load(std::memory_order_acquire), hogs = adrift() ? push_hogs_back() : 0; // [PROCS-1]
   unsigned limit = 8 * n_procs.load(std::memory_order_relaxed);
   bool idle = somebody_idles(), called, work;
-  std::uint32_t hungry = 0;                              // Ps that should serve what everybody may
-  bool urgent = due <= now || peek(injected.woken.head); // it would not be waited for with patience
+  std::uint32_t hungry = 0;                                   // Ps that should serve what everybody may
+  bool urgent = due <= now || racy_read(injected.woken.head); // it would not be waited for with patience
 
   explicit look(bool called) noexcept : called(called), work(injected.n.load(std::memory_order_relaxed) || due <= now) {
     for (unsigned i = 0; i < made && !work; i++) {
       P* p = all_p[i].load(std::memory_order_relaxed);
-      work = peek(p->next) || peek(p->fresh.tail) != peek(p->fresh.head) || peek(p->ready.tail) != peek(p->ready.head);
+      work = racy_read(p->next) || racy_surplus(p);
     }
     too_many_hogs.store(hogs >= limit, std::memory_order_relaxed);
     if (stands(global_woken, injected.woken)) hungry += waiting(injected.woken);
@@ -107,7 +105,7 @@ struct look {
 
   // The front of that queue has been there for a slice.
   template <class S> bool stands(S& seen, const global_queue::list& l) const noexcept {
-    G* head = peek(l.head);
+    G* head = racy_read(l.head);
     if (std::exchange(seen.head, head) != head || !head) seen.since = now;
     return head && now - seen.since >= slice_ns;
   }
@@ -116,11 +114,11 @@ struct look {
   // the queue was empty meanwhile: then what stands at the head is another goroutine. The array may be replaced while
   // we look, so only an index that is good in any array is used; a long queue was hardly empty.
   bool stands(front& seen, const ring& r) const noexcept {
-    std::uint32_t head = peek(r.head), n = peek(r.tail) - head, mask = peek(r.mask);
-    G** slots = peek(r.slots);
+    std::uint32_t head = racy_read(r.head), n = racy_read(r.tail) - head, mask = racy_read(r.mask);
+    G** slots = racy_read(r.slots);
     std::uint64_t id = 0;
     if (slots && mask < ring::least)
-      if (G* g = peek(slots[head & mask])) id = peek(g->id);
+      if (G* g = racy_read(slots[head & mask])) id = racy_read(g->id);
     bool empty = !n || static_cast<std::int32_t>(n) < 0;
     if (empty || head != seen.head || id != seen.id) seen = {head, id, now};
     return now - seen.since >= slice_ns;
@@ -130,11 +128,11 @@ struct look {
     P* p = all_p[i].load(std::memory_order_relaxed);
     sighting& s = seen[i];
     M* m = protocol::holder_of<hardware>(p);
-    std::uint64_t tick = peek(p->tick);
+    std::uint64_t tick = racy_read(p->tick);
     bool waits = stands(s.ready, p->ready);
     waits |= stands(s.fresh, p->fresh);
     bool announced = m->lost.load(std::memory_order_relaxed) == lost_state::announced;
-    if (m != s.m || tick != s.tick || announced != s.announced || peek(m->g) == m->g0p) {
+    if (m != s.m || tick != s.tick || announced != s.announced || racy_read(m->g) == m->g0p) {
       bool called_for = announced && called && work && !idle;
       if (m == s.m && tick != s.tick && (hungry || waits) && poke(m)) {
         if (hungry) hungry--;
@@ -162,10 +160,10 @@ struct look {
     warn();
     std::uint64_t held = now - s.since;
     if (used >= patience_ns) return void(take(i, p, tick, true));
-    bool here = peek(p->next) || peek(p->ready.head) != peek(p->ready.tail);
+    bool here = racy_read(p->next) || racy_read(p->ready.head) != racy_read(p->ready.tail);
     if (!urgent && !here) return;
     if (held >= 2 * patience_ns) return void(take(i, p, tick, true)); // it may have no core
-    if (hogs >= early_most * limit || now < next_early[i] || peek(p->starts_at)) return;
+    if (hogs >= early_most * limit || now < next_early[i] || racy_read(p->starts_at)) return;
     std::uint64_t until = std::max(s.since + patience_ns, now + patience_ns - slice_ns);
     if (!take(i, p, tick, true, until)) return;
     next_early[i] = until;
@@ -195,7 +193,7 @@ struct look {
 std::uint64_t switches() noexcept {
   std::uint64_t sum = 0;
   for (unsigned i = 0, n = n_made.load(std::memory_order_acquire); i < n; i++) // [PROCS-1]
-    sum += peek(all_p[i].load(std::memory_order_relaxed)->tick);
+    sum += racy_read(all_p[i].load(std::memory_order_relaxed)->tick);
   return sum;
 }
 
