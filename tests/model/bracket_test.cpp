@@ -123,6 +123,7 @@ struct bracket : world {
   M owner{&p0, 0}, m1{&p1, 1}, m2{&p2, 1};
   modelled::lock thieves;
   using world::world;
+  void run_both();
   void steal_as_it_stands(M& m, P& p);
   std::string at_rest() override {
     unsigned runs[2] = {note(0), note(1)};
@@ -137,6 +138,13 @@ struct bracket : world {
   }
 };
 
+void bracket::run_both() {
+  for (int i = 0; i < 2; i++) {
+    enter(owner);
+    run_one(p0);
+    leave(owner);
+  }
+}
 // Who cannot be asked is taken from at once (sched/steal.cpp).
 void bracket::steal_as_it_stands(M& m, P& p) {
   come_in(p);
@@ -154,11 +162,7 @@ struct one_thief : bracket {
   using bracket::bracket;
   void program(unsigned t) override {
     if (t == 0) {
-      for (int i = 0; i < 2; i++) {
-        enter(owner);
-        run_one(p0);
-        leave(owner);
-      }
+      run_both();
     } else {
       come_in(p1);
       steal(m1, owner, thieves);
@@ -246,11 +250,7 @@ struct poked : bracket {
   poked(memory m, site without) : bracket(m, without) { n_threads_ = 3; }
   void program(unsigned t) override {
     if (t == 0) {
-      for (int i = 0; i < 2; i++) {
-        enter(owner);
-        run_one(p0);
-        leave(owner);
-      }
+      run_both();
     } else if (t == 1) {
       lost_state l = lost_state::free;
       modelled::guard hold(thieves);

@@ -227,6 +227,22 @@ struct holds_first : handed {
   }
   std::string at_rest() override { return sleeps(0) && value(p.m) == &m[0] ? "the P is a sleeper's" : ""; }
 };
+// A hold begins within a bracket and outlives it, as in blocking().
+struct holds_across : holds_first {
+  using holds_first::holds_first;
+  void program(unsigned t) override {
+    if (t != 1) return holds_first::program(t);
+    M& me = m[t];
+    if (!grt::protocol::enter<modelled>(&me) && !answer<modelled>(
+                                                    &me, [] {}, [](lost_state) {}))
+      return;
+    come_in(); // nobody else has the P until the count is 0
+    (void)hold<modelled>(&me.own);
+    grt::protocol::leave<modelled>(&me);
+    go_out();
+    let_loose<modelled>(&me.own);
+  }
+};
 // The thread ends, and what its words stand in is somebody else's memory from then on.
 struct thread_ends : handed {
   thread_ends(memory of, site without) : handed(of, without, 2) { begin(1); }
@@ -445,6 +461,7 @@ struct lent : world {
 
 TEST(Handoff, Lent_Holds) { expect_holds<lent>("lent", 50, true); }
 TEST(Handoff, HoldsFirst_Holds) { expect_holds<holds_first>("holds first", 1000, true); }
+TEST(Handoff, HoldsAcross_Holds) { expect_holds<holds_across>("holds across", 100, true); }
 TEST(Handoff, LowEnds_Holds) { expect_holds<low_ends>("low ends", 100, true); }
 TEST(Handoff, ThreadEnds_Holds) { expect_holds<thread_ends>("thread ends", 50, true); }
 TEST(Handoff, Taken_Holds) { expect_holds<taken>("taken", 10000, true); }
