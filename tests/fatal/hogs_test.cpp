@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "tests/support/child.hpp"
 #include "tests/support/compute.hpp"
 #include "tests/support/fixture.hpp"
 
@@ -18,12 +19,10 @@ using testing::ExitedWithCode;
 int niceness() { return getpriority(PRIO_PROCESS, static_cast<id_t>(gettid())); }
 const int usual = niceness(), low = std::min(usual + 10, 19);
 
-void expect(bool good, const char* what) {
-  if (good) return;
-  std::fprintf(stderr, "wrong: %s: nice %d, policy %d\n", what, niceness(), sched_getscheduler(0));
-  _exit(1);
+void expect_ordinary(const char* what) {
+  expect(niceness() == usual, what);
+  expect(sched_getscheduler(0) == SCHED_OTHER, what);
 }
-void expect_ordinary(const char* what) { expect(niceness() == usual && sched_getscheduler(0) == SCHED_OTHER, what); }
 
 void give_up_privilege() {
   const rlimit none{0, 0};

@@ -20,6 +20,7 @@
 
 #include "base/spin.hpp"
 #include "sched/foreign.hpp"
+#include "tests/support/child.hpp"
 #include "tests/support/fixture.hpp"
 #include "tests/support/slow.hpp"
 #include "tests/support/threads.hpp"
@@ -50,11 +51,6 @@ void set_mask_and_slack() {
   program_mask = own_mask();
 }
 
-void expect(bool good, const char* what) {
-  if (good) return;
-  std::fprintf(stderr, "wrong: %s\n", what);
-  _exit(1);
-}
 void expect_inherited(const char* where) {
   expect(own_mask() == program_mask, where);
   expect(prctl(PR_GET_TIMERSLACK) == slack_ns, where);
