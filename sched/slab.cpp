@@ -93,10 +93,11 @@ std::size_t carve(std::size_t n, char*& first) noexcept {
     return got * per_page;
   }
   if (carved.load(std::memory_order_relaxed) == opened.load(std::memory_order_relaxed) && !open_more()) return 0;
-  first = carved.load(std::memory_order_relaxed);
-  n = std::min(n, static_cast<std::size_t>(opened.load(std::memory_order_relaxed) - first) / sizeof(G));
+  char* at = carved.load(std::memory_order_relaxed);
+  n = std::min(n, static_cast<std::size_t>(opened.load(std::memory_order_relaxed) - at) / sizeof(G));
   if (!stack::take_credits(n) && !(n > 1 && stack::take_credits(n = 1))) return 0;
-  carved.store(first + n * sizeof(G), std::memory_order_relaxed);
+  carved.store(at + n * sizeof(G), std::memory_order_relaxed);
+  first = at;
   return n;
 }
 } // namespace
