@@ -18,7 +18,7 @@
 
 #include "base/futex.hpp"
 #include "bench/sched_bench.hpp"
-#include "sched/sched.hpp"
+#include "sched/core/sched.hpp"
 
 namespace {
 using namespace grt;

@@ -5,8 +5,8 @@
 #include <stdexcept>
 
 #include "chan/select.hpp"
-#include "sched/foreign.hpp"
-#include "sched/sched.hpp"
+#include "sched/core/foreign.hpp"
+#include "sched/core/sched.hpp"
 
 namespace grt {
 channel_error::~channel_error() = default;

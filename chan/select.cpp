@@ -8,9 +8,9 @@
 #include <functional>
 #include <memory>
 
-#include "sched/foreign.hpp"
-#include "sched/limit.hpp"
-#include "sched/sched.hpp"
+#include "sched/core/foreign.hpp"
+#include "sched/core/sched.hpp"
+#include "sched/wait/limit.hpp"
 
 namespace grt::detail {
 namespace {

@@ -16,8 +16,8 @@
 
 #include <grt/detail/chan_core.hpp>
 
-#include "sched/g.hpp"
-#include "sched/wheel.hpp"
+#include "sched/goroutine/g.hpp"
+#include "sched/time/wheel.hpp"
 
 namespace grt::detail {
 

@@ -3,8 +3,8 @@
 
 #include "base/check.hpp"
 #include "debug/peek.hpp"
-#include "sched/g.hpp"
-#include "sched/ports.hpp"
+#include "sched/core/ports.hpp"
+#include "sched/goroutine/g.hpp"
 
 namespace grt {
 

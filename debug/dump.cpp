@@ -6,8 +6,8 @@
 #include "base/check.hpp"
 #include "debug/look.hpp"
 #include "debug/peek.hpp"
-#include "sched/ports.hpp"
-#include "sched/slab.hpp"
+#include "sched/core/ports.hpp"
+#include "sched/goroutine/slab.hpp"
 
 namespace grt::debug {
 namespace {

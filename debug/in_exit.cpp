@@ -13,7 +13,7 @@
 #include "arch/arch.hpp"
 #include "debug/modules.hpp"
 #include "debug/unwind.hpp"
-#include "sched/ports.hpp"
+#include "sched/core/ports.hpp"
 
 namespace grt {
 

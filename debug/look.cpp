@@ -8,7 +8,7 @@
 #include "chan/select.hpp"
 #include "debug/peek.hpp"
 #include "debug/sample.hpp"
-#include "sched/protocol_look.hpp"
+#include "sched/protocol/look.hpp"
 
 namespace grt::debug {
 namespace {

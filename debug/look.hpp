@@ -1,6 +1,6 @@
 // debug/look.hpp - one goroutine, seen while it may be running, waking or ending.
 //
-// A goroutine is read between two reads of its sequence count (sched/protocol_look.hpp). If the two differ it was
+// A goroutine is read between two reads of its sequence count (sched/protocol/look.hpp). If the two differ it was
 // switched to or from meanwhile, and the look is repeated; after a few times it counts as running. A goroutine whose
 // count is odd runs, and its stack is in use: it is shown only if the goroutine runs without a P, and its thread
 // answers (debug/sample.hpp).
@@ -11,7 +11,7 @@
 
 #include "debug/peek.hpp"
 #include "debug/unwind.hpp"
-#include "sched/sched.hpp"
+#include "sched/core/sched.hpp"
 
 namespace grt::debug {
 

@@ -21,9 +21,9 @@
 #include <grt/detail/held_lock.hpp>
 
 #include "debug/unwind.hpp"
-#include "sched/hooks.hpp"
-#include "sched/ports.hpp"
-#include "sched/sched.hpp"
+#include "sched/core/hooks.hpp"
+#include "sched/core/ports.hpp"
+#include "sched/core/sched.hpp"
 
 namespace grt {
 namespace {

@@ -9,7 +9,7 @@
 
 #include <grt/debug.hpp>
 
-#include "sched/ports.hpp"
+#include "sched/core/ports.hpp"
 
 namespace grt {
 namespace {

@@ -16,9 +16,9 @@
 #include <unistd.h>
 
 #include "debug/peek.hpp"
-#include "sched/handoff.hpp"
-#include "sched/ports.hpp"
-#include "sched/stall.hpp"
+#include "sched/core/ports.hpp"
+#include "sched/monitor/handoff.hpp"
+#include "sched/monitor/stall.hpp"
 
 namespace grt::debug {
 namespace {

@@ -1,6 +1,6 @@
 // debug/sample.hpp - the stack of a goroutine that runs without a P, taken from its thread.
 //
-// Nobody else can read the registers of a thread that computes. So the reader sends the thread SIGURG (sched/stall.cpp
+// Nobody else can read the registers of a thread that computes. So the reader sends the thread SIGURG (sched/monitor/stall.cpp
 // installs the handler); the handler walks the stack that it interrupted. A thread that sleeps in the kernel is not
 // disturbed: /proc/self/task/TID/syscall names its stack pointer and program counter, and the walk goes as far as these
 // two lead.
@@ -19,7 +19,7 @@
 #pragma once
 
 #include "debug/unwind.hpp"
-#include "sched/sched.hpp"
+#include "sched/core/sched.hpp"
 
 namespace grt::debug {
 

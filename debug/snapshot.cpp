@@ -8,10 +8,11 @@
 
 #include "debug/look.hpp"
 #include "debug/peek.hpp"
-#include "sched/handoff.hpp"
-#include "sched/pin.hpp"
-#include "sched/scavenge.hpp"
-#include "sched/slab.hpp"
+#include "sched/core/pin.hpp"
+#include "sched/goroutine/slab.hpp"
+#include "sched/monitor/handoff.hpp"
+#include "sched/monitor/scavenge.hpp"
+#include "sched/runtime/threads.hpp"
 
 namespace grt::debug {
 namespace {

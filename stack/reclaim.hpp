@@ -1,4 +1,4 @@
-// stack/reclaim.hpp - pages of windows go back to the kernel. Which and when is up to sched/scavenge.cpp.
+// stack/reclaim.hpp - pages of windows go back to the kernel. Which and when is up to sched/monitor/scavenge.cpp.
 #pragma once
 #include <atomic>
 #include <cstddef>

@@ -38,9 +38,9 @@
 #include <utility>
 
 #include "chan/select.hpp"
-#include "sched/blocks.hpp"
-#include "sched/sched.hpp"
-#include "sched/waiting.hpp"
+#include "sched/core/sched.hpp"
+#include "sched/goroutine/blocks.hpp"
+#include "sched/wait/waiting.hpp"
 
 namespace grt {
 namespace detail {

@@ -1,4 +1,4 @@
-// sync/protocol_mutex.hpp - the slow paths of mutex, as templates over the memory (sched/protocol.hpp).
+// sync/protocol_mutex.hpp - the slow paths of mutex, as templates over the memory (sched/protocol/memory.hpp).
 //
 // The bits of the state are explained in grt/sync.hpp.
 //
@@ -12,7 +12,7 @@
 // again. Rejected: that it clears `locked` after the queue's lock, as it does for one it has woken - who queues in
 // between is woken by nobody.
 #pragma once
-#include "sched/protocol.hpp"
+#include "sched/protocol/memory.hpp"
 
 namespace grt::protocol {
 

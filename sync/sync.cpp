@@ -9,9 +9,9 @@
 #include <stdexcept>
 #include <type_traits>
 
-#include "sched/halt.hpp"
-#include "sched/sched.hpp"
-#include "sched/timed.hpp"
+#include "sched/core/sched.hpp"
+#include "sched/runtime/halt.hpp"
+#include "sched/wait/timed.hpp"
 #include "sync/protocol_mutex.hpp"
 
 namespace grt {

@@ -10,8 +10,8 @@
 #include <stdexcept>
 
 #include "base/check.hpp"
-#include "sched/halt.hpp"
-#include "sched/waiting.hpp"
+#include "sched/runtime/halt.hpp"
+#include "sched/wait/waiting.hpp"
 
 namespace grt {
 

@@ -10,7 +10,7 @@
  *   3. to->sp == 0: `to` never ran. Bind a window (a C call, still on self's stack); grt_start does step 4 and calls grt_gmain
  *   4. rsp = to->sp; then self->sp = the old rsp, self->seq becomes even (saved), m->g = to, to->seq becomes odd (on a thread).
  *      In this order: a handler of a signal runs below rsp, so what stands below a saved sp is dead only once rsp has left.
- *      Debug code reads seq around everything else that it reads of a goroutine: sched/protocol_look.hpp
+ *      Debug code reads seq around everything else that it reads of a goroutine: sched/protocol/look.hpp
  *   5. release: an even address is a spin lock, stored 0; an odd one is a record for grt_commit(release)
  *   6. if to's flag is set, put its exception state back
  *   7. pop, m->in = 0, ret

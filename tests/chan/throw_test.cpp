@@ -8,8 +8,9 @@
 #include <memory>
 #include <stdexcept>
 
-#include "sched/pin.hpp"
-#include "sched/slab.hpp"
+#include "sched/core/pin.hpp"
+#include "sched/goroutine/slab.hpp"
+#include "sched/runtime/threads.hpp"
 #include "tests/support/attempt.hpp"
 
 namespace {

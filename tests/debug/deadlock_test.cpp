@@ -15,7 +15,7 @@
 
 #include <grt/grt.hpp>
 
-#include "sched/pace.hpp"
+#include "sched/monitor/pace.hpp"
 
 extern "C" {
 GRT_DETAIL_NOINLINE int stuck_here(const grt::chan<int>& c) { return c.recv().value_or(1) + 1; }

@@ -7,9 +7,9 @@
 
 #include <unistd.h>
 
-#include "sched/fair.hpp"
-#include "sched/handoff.hpp"
-#include "sched/sched.hpp"
+#include "sched/core/fair.hpp"
+#include "sched/core/sched.hpp"
+#include "sched/monitor/handoff.hpp"
 #include "tests/debug/dump_text.hpp"
 
 namespace {

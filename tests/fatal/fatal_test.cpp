@@ -17,7 +17,7 @@
 
 #include <grt/grt.hpp>
 
-#include "sched/pace.hpp"
+#include "sched/monitor/pace.hpp"
 #include "tests/support/slow.hpp"
 #include "tests/support/waiting.hpp"
 

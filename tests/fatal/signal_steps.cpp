@@ -33,7 +33,7 @@
 #include <grt/debug.hpp>
 #include <grt/grt.hpp>
 
-#include "sched/sched.hpp"
+#include "sched/core/sched.hpp"
 
 extern "C" void grt_start();
 

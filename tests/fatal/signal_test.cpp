@@ -19,7 +19,7 @@
 #include <vector>
 
 #include "base/spin.hpp"
-#include "sched/foreign.hpp"
+#include "sched/core/foreign.hpp"
 #include "tests/support/child.hpp"
 #include "tests/support/fixture.hpp"
 #include "tests/support/slow.hpp"

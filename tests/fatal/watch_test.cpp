@@ -7,7 +7,7 @@
 
 #include <grt/grt.hpp>
 
-#include "sched/pace.hpp"
+#include "sched/monitor/pace.hpp"
 #include "tests/support/said.hpp"
 
 namespace {

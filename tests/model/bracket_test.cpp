@@ -4,7 +4,7 @@
 
 #include <utility>
 
-#include "sched/protocol_bracket.hpp"
+#include "sched/protocol/bracket.hpp"
 #include "tests/model/faults.hpp"
 
 namespace {
@@ -145,7 +145,7 @@ void bracket::run_both() {
     leave(owner);
   }
 }
-// Who cannot be asked is taken from at once (sched/steal.cpp).
+// Who cannot be asked is taken from at once (sched/core/steal.cpp).
 void bracket::steal_as_it_stands(M& m, P& p) {
   come_in(p);
   lost_state l = modelled::load(owner.lost, std::memory_order_relaxed);

@@ -1,5 +1,5 @@
 // tests/model/drift_test.cpp - a thread knows what priority it has once its goroutine is on its way to a processor.
-#include "sched/protocol_drift.hpp"
+#include "sched/protocol/drift.hpp"
 #include "tests/model/faults.hpp"
 
 namespace {

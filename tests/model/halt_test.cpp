@@ -1,6 +1,6 @@
 // tests/model/halt_test.cpp - goroutines stand still: once the halt is complete no bracket lets a goroutine in, whoever
 // got the P meanwhile; and once it is lifted nobody is left behind, and no P is two Ms'.
-#include "sched/protocol_halt.hpp"
+#include "sched/protocol/halt.hpp"
 #include "tests/model/faults.hpp"
 
 namespace {

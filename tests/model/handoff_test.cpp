@@ -1,6 +1,6 @@
 // tests/model/handoff_test.cpp - a P that gets another M: it is never two Ms' at once, it is always somebody's, and
 // whoever is given it wakes up.
-#include "sched/protocol_handoff.hpp"
+#include "sched/protocol/handoff.hpp"
 #include "tests/model/faults.hpp"
 
 namespace {

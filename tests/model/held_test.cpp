@@ -1,7 +1,7 @@
 // tests/model/held_test.cpp - the scavenger's hold: no page is dropped that a goroutine stands on, and none is
 // forgotten that was picked meanwhile.
-#include "sched/protocol_held.hpp"
-#include "sched/protocol_sleep.hpp"
+#include "sched/protocol/held.hpp"
+#include "sched/protocol/sleep.hpp"
 #include "tests/model/faults.hpp"
 
 namespace {

@@ -1,6 +1,6 @@
 // tests/model/look_test.cpp - debugging code believes what it read of a goroutine only if that was true of one moment.
-#include "sched/protocol_look.hpp"
-#include "sched/protocol_sleep.hpp"
+#include "sched/protocol/look.hpp"
+#include "sched/protocol/sleep.hpp"
 #include "tests/model/faults.hpp"
 
 namespace {

@@ -32,7 +32,7 @@
 #include <utility>
 #include <vector>
 
-#include "sched/protocol.hpp"
+#include "sched/protocol/memory.hpp"
 
 namespace model {
 

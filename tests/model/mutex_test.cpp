@@ -1,6 +1,6 @@
 // tests/model/mutex_test.cpp - no waiter of a mutex sleeps while it is free, also when another's time is over just
 // then.
-#include "sched/protocol_sleep.hpp"
+#include "sched/protocol/sleep.hpp"
 #include "sync/protocol_mutex.hpp"
 #include "tests/model/faults.hpp"
 
@@ -9,7 +9,7 @@ using namespace model;
 using namespace grt::protocol;
 using std::memory_order_relaxed;
 
-constexpr unsigned woken = 0, handed = 1, waiting = 2, expired = 3; // as sched/timed.hpp has it
+constexpr unsigned woken = 0, handed = 1, waiting = 2, expired = 3; // as sched/wait/timed.hpp has it
 
 struct waiter {
   modelled::plain<unsigned> ok{woken};

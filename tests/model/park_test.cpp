@@ -1,5 +1,5 @@
 // tests/model/park_test.cpp - the hand-over of a waiter: nobody is resumed before it is saved, and none is forgotten.
-#include "sched/protocol_sleep.hpp"
+#include "sched/protocol/sleep.hpp"
 #include "tests/model/faults.hpp"
 
 namespace {

@@ -1,5 +1,5 @@
 // tests/model/sleepers_test.cpp - watch and submit: no push and no timer is missed by all who sleep.
-#include "sched/protocol_sleep.hpp"
+#include "sched/protocol/sleep.hpp"
 #include "tests/model/faults.hpp"
 
 namespace {
@@ -67,7 +67,7 @@ struct sleeping : world {
     return idle.n < made;
   }
 
-  // As sched/idle.cpp has it. Returns awake.
+  // As sched/core/idle.cpp has it. Returns awake.
   void sleep(M& me) {
     idle.line_up(&me);
     if (anything(me) && idle.withdraw(&me)) return;

@@ -8,7 +8,7 @@
 #include <memory>
 #include <thread>
 
-#include "sched/sched.hpp"
+#include "sched/core/sched.hpp"
 #include "tests/support/fixture.hpp"
 
 namespace {

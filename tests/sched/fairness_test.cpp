@@ -6,7 +6,7 @@
 #include <functional>
 #include <thread>
 
-#include "sched/fair.hpp"
+#include "sched/core/fair.hpp"
 #include "tests/support/compute.hpp"
 #include "tests/support/fixture.hpp"
 #include "tests/support/turn.hpp"
@@ -14,7 +14,7 @@
 using namespace std::chrono_literals;
 
 namespace {
-// What sched/fair.cpp allows a goroutine of `ready` with three more before it. With a crowd: each may wait for one.
+// What sched/core/fair.cpp allows a goroutine of `ready` with three more before it. With a crowd: each may wait for one.
 constexpr std::uint64_t bound = 256 * (3 + 1), in_crowd = 256 + grt::crowd + grt::ids_most + 256;
 
 class Fair : public GrtTest {

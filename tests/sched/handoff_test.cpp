@@ -222,7 +222,7 @@ TEST_F(Handoff, BesideHogsAndUnannouncedCalls_OthersGoOn) {
 }
 
 // Hogs that use what has a lock of the runtime, in passing, and others that wait for the same locks. Builds that check
-// holds (sched/hold.hpp) abort if one of them takes a lock without its processor.
+// holds (sched/core/hold.hpp) abort if one of them takes a lock without its processor.
 TEST_F(Handoff, BesideHogsThatUseTimersAndChannels_SleepersWake) {
   std::atomic<bool> stop{false};
   grt::run([&] {
@@ -252,7 +252,7 @@ TEST_F(Handoff, BesideHogsThatUseTimersAndChannels_SleepersWake) {
 }
 
 // More hogs than may be adrift: the rest keep their processors in turn, and threads stay few. Beyond 8 hogs a processor
-// each processor adds one thread in 50 ms at most (sched/sysmon.cpp), so what a loaded machine takes longer for may
+// each processor adds one thread in 50 ms at most (sched/monitor/sysmon.cpp), so what a loaded machine takes longer for may
 // need more.
 TEST_F(Handoff, ManyHogs_ThreadsAreBounded) {
   grt::run([&] {

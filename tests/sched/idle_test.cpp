@@ -6,7 +6,7 @@
 #include <cstdlib>
 #include <thread>
 
-#include "sched/sched.hpp"
+#include "sched/core/sched.hpp"
 #include "tests/support/fixture.hpp"
 
 namespace {

@@ -7,7 +7,7 @@
 #include <sched.h>
 #include <string>
 
-#include "sched/quota.hpp"
+#include "sched/monitor/quota.hpp"
 
 namespace {
 struct Quota : testing::Test {

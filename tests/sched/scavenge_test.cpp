@@ -8,8 +8,8 @@
 
 #include <sys/mman.h>
 
-#include "sched/pace.hpp"
-#include "sched/scavenge.hpp"
+#include "sched/monitor/pace.hpp"
+#include "sched/monitor/scavenge.hpp"
 #include "tests/support/fixture.hpp"
 
 namespace {

@@ -5,9 +5,9 @@
 #include <cstdio>
 #include <thread>
 
-#include "sched/scavenge.hpp"
-#include "sched/sched.hpp"
-#include "sched/slab.hpp"
+#include "sched/core/sched.hpp"
+#include "sched/goroutine/slab.hpp"
+#include "sched/monitor/scavenge.hpp"
 
 namespace {
 using namespace grt;

@@ -1,4 +1,4 @@
-// The bounds of sched/fair.cpp: how many turns of others, and how many slices, a runnable goroutine waits. Counts only.
+// The bounds of sched/core/fair.cpp: how many turns of others, and how many slices, a runnable goroutine waits. Counts only.
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -9,8 +9,8 @@
 #include <mutex>
 #include <vector>
 
-#include "sched/fair.hpp"
-#include "sched/sched.hpp"
+#include "sched/core/fair.hpp"
+#include "sched/core/sched.hpp"
 #include "tests/support/compute.hpp"
 #include "tests/support/fixture.hpp"
 #include "tests/support/turn.hpp"

@@ -11,7 +11,7 @@
 
 #include <grt/trace.hpp>
 
-#include "sched/sched.hpp"
+#include "sched/core/sched.hpp"
 #include "tests/support/attempt.hpp"
 
 namespace {

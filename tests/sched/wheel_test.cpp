@@ -5,8 +5,8 @@
 #include <random>
 #include <vector>
 
-#include "sched/g.hpp"
-#include "sched/wheel.hpp"
+#include "sched/goroutine/g.hpp"
+#include "sched/time/wheel.hpp"
 
 namespace {
 using grt::wheel;

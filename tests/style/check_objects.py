@@ -30,7 +30,7 @@ def main():
                     failures.append(f"{name}: does not claim IBT or BTI: {notes}")
                 if re.search(r"SHSTK|GCS", notes):
                     failures.append(f"{name}: claims SHSTK or GCS; a switch by ret faults under a shadow stack")
-        code = run(objdump, "-dr", "--no-show-raw-insn", os.path.join(tmp, next(o for o in objects if o.startswith("sched.cpp"))))
+        code = run(objdump, "-dr", "--no-show-raw-insn", os.path.join(tmp, next(o for o in objects if o.startswith("end.cpp"))))
         body = re.search(r"<grt_gmain>:\n(.*?)\n\n", code + "\n\n", re.S)[1].splitlines()
         calls = [i for i, line in enumerate(body) if re.search(r"\bcall\s+\*|\bblr\b", line)]
         checks += 1

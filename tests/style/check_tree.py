@@ -95,8 +95,8 @@ CHECKS = {"layers": layers, "tags": tags, "readme": readme}
 
 def self_test():
     plants = {
-        "layers": [("stack/a.cpp", '#include "sched/g.hpp"\n'), ("include/grt/a.hpp", '#include "base/check.hpp"\n'),
-                   ("tools/a.cpp", '#include "sched/g.hpp"\n')],
+        "layers": [("stack/a.cpp", '#include "sched/goroutine/g.hpp"\n'), ("include/grt/a.hpp", '#include "base/check.hpp"\n'),
+                   ("tools/a.cpp", '#include "sched/goroutine/g.hpp"\n')],
         "tags": [("base/a.cpp", "x.load(std::memory_order_acquire); // [ONE-1]\n"), ("base/a.cpp", "x.store(1, std::memory_order_release);\n"),
                  ("base/a.cpp", "x.load(std::memory_order_acquire); // [ONE-1]\ny.load(std::memory_order_acquire); // [ONE-1]\n"),
                  ("base/a.cpp", "x.store(1, std::memory_order_release); // [ONE-1]\n\n\n// [ONE-1] and no acquire\n"),

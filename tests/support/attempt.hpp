@@ -7,7 +7,7 @@
 
 #include <grt/grt.hpp>
 
-#include "sched/sched.hpp"
+#include "sched/core/sched.hpp"
 
 /// g waits, and whoever wakes it has not done so yet. Its owner may be about to park: then what it waits for is
 /// published and guarded by the lock it parks under.

@@ -15,8 +15,8 @@
 #include <thread>
 #include <vector>
 
-#include "sched/g.hpp"
-#include "sched/slab.hpp"
+#include "sched/goroutine/g.hpp"
+#include "sched/goroutine/slab.hpp"
 #include "tests/support/attempt.hpp"
 #include "tests/support/waiting.hpp"
 

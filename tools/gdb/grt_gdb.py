@@ -41,8 +41,8 @@ def threads():
 def goroutines():
     """(G, where it runs or None) of every goroutine alive."""
     g_type = gdb.lookup_type("grt::G")
-    base = integer(variable("grt::(anonymous namespace)::base", "sched/slab.cpp"))
-    carved = integer(variable("grt::(anonymous namespace)::carved", "sched/slab.cpp")["_M_b"]["_M_p"])
+    base = integer(variable("grt::(anonymous namespace)::base", "sched/goroutine/slab.cpp"))
+    carved = integer(variable("grt::(anonymous namespace)::carved", "sched/goroutine/slab.cpp")["_M_b"]["_M_p"])
     running = {integer(m["g"]): where for m, where in threads()}
     for at in range(base, carved, g_type.sizeof):
         g = gdb.Value(at).cast(g_type.pointer()).dereference()
@@ -58,7 +58,7 @@ def state_of(g, where):
     reason = str(g["reason"]).split("::")[-1]
     if reason == "none":
         return "runnable"
-    top = integer(g["stk"])  # the note stands on its stack: sched/g.hpp, note_of
+    top = integer(g["stk"])  # the note stands on its stack: sched/goroutine/g.hpp, note_of
     note = top & ~0xffffffff | int(g["note"])
     note = gdb.Value(note if note < top else note - (1 << 32)).cast(gdb.lookup_type("grt::park_note").pointer())
     waits_for = integer(note["object"])

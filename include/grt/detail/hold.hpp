@@ -10,7 +10,7 @@
 //
 //   here:   holds + 1; compiler barrier; read barred     sysmon: barred = 1; membarrier; read M::in and holds  [HOLD-1]
 //
-// One of the two sees the other, as with the bracket (sched/protocol_hold.hpp). Four instructions and where the words
+// One of the two sees the other, as with the bracket (sched/protocol/hold.hpp). Four instructions and where the words
 // stand; none of them locked. On threads of the program nobody reads `holds` and nobody sets `barred`.
 #pragma once
 #include <cstdint>

@@ -1,0 +1,207 @@
+// sched/core/fair.cpp - bounds how long a runnable goroutine waits.
+//
+// pick() runs the newest first: what was just handed over (`next`), then what was just started. That keeps trees of
+// goroutines in cache and few stacks in use, and it lets the oldest wait for ever. So what pick() does ends now and
+// then, and g0 chooses instead. A turn is one choice of what to run. There are three such ends:
+//
+//   every 64 turns      g0 looks around (look_around): the front of the global queue and the front of `ready` get a
+//                       turn. Of four looks, two ask the global queue first, one asks `ready` only, and one lets a
+//                       goroutine go first that a timer has just woken.
+//   the end of a slice  The front of every queue runs once, before anything else (front_due): of `ready`, the oldest of
+//                       `fresh`, and the fronts of the two global queues. A slice ends when something has waited at a
+//                       front for 10 ms (sysmon pokes), when the P was handed off, or after slice_turns turns. The
+//                       goroutine in `next` goes to the tail of `ready`, so a chain of hand-overs shares one slice.
+//   a crowd             More than `crowd` goroutines on this P never ran. Then as many turns as there are go to them
+//                       alone, newest first: `next` goes to the tail of `ready`, and `ready` waits. After that `ready`
+//                       has its front run, and the P may begin again.
+//
+// F1  At the end of a slice each front that is not empty runs before the next slice can end, if their turns are short.
+// F2  If each turn fills a slice, one front runs in each, and that is one of the oldest: at every slice's end the P
+//     notes where its queues end (a seal). What stands before the oldest seal goes first, the queues taking turns; then
+//     what stands before the next. So a goroutine waits for those that are runnable at the first seal behind it, one
+//     slice each, and one that has run stands behind that seal when it comes back. There are at most seals_most seals.
+//     While there are as many, the next one waits until an old one has been passed: about one in so many slices more.
+//     A new goroutine in the place of one that pick() took from the end of `fresh` counts as that one.
+//     A goroutine that a timer has just woken goes before the fronts, and they follow in the same slice. If it computed
+//     through all of it, this is not done again until nobody has waited for more than one slice's end.
+// F3  A P that has more than its share of what is runnable moves the oldest of it to the global queue at the end of a
+//     slice, so that no P has many more than another. Thieves do not: while no M is idle there are none.
+// F4  The crowd is finite: it takes as many turns as there were goroutines when it began. What they start meanwhile
+//     waits for the next crowd. So the others wait for no more turns than there are runnable goroutines.
+// F5  A goroutine that starts many gives way in go(): see next_ids() in go.cpp. A P asks for goroutine ids at every
+//     1,024th spawn at the latest, so at most crowd + 1,024 wait when the crowd begins; from then on it asks at every
+//     16th. Where a slice begins at that moment, the spawner itself may be the front that runs: then 16 more wait.
+//
+// The bounds that follow are in docs/scheduler.md, and tests/sched/fairness_test.cpp counts them.
+//
+// Rejected: first in, first out for all that has waited for a slice (a tree of 1,000,000 goroutines has 60 waiting, and
+// each of them starts a subtree: after four slices the tree is breadth first); the oldest of `fresh` every 1,024 turns
+// (the same, slower); an age in each goroutine (a store at every yield).
+#include "sched/core/fair.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "sched/core/sched.hpp"
+
+namespace grt {
+namespace {
+enum : unsigned { of_ready, of_fresh, of_woken, of_to_start, n_fronts };
+static_assert(n_fronts == P::fronts);
+constexpr unsigned all_fronts = (1u << n_fronts) - 1, slice_begins = 1u << n_fronts;
+constexpr std::uint32_t share_least = 8, share_most = 128;
+
+global_queue::list& global_list(unsigned front) noexcept {
+  return front == of_woken ? injected.woken : injected.to_start;
+}
+
+// Positions in a queue are counted from its first goroutine ever, and wrap.
+struct extent {
+  std::uint32_t head, tail;
+};
+extent extent_of(const P* p, unsigned front) noexcept {
+  if (front == of_ready) return {p->ready.head, p->ready.tail};
+  if (front == of_fresh) return {p->fresh.head, p->fresh.tail};
+  const global_queue::list& l = global_list(front);
+  std::uint32_t popped = racy_read(l.popped); // first: without the lock
+  return {popped, racy_read(l.pushed)};
+}
+bool before(std::uint32_t a, std::uint32_t b) noexcept { return static_cast<std::int32_t>(a - b) < 0; }
+
+G* pop(M* m, unsigned front) noexcept {
+  if (front == of_ready) return m->p->ready.pop_front();
+  if (front == of_fresh) return m->p->fresh.pop_front();
+  return global_pop_of(m, global_list(front));
+}
+
+std::uint64_t turns(const P* p) noexcept { return p->tick - p->skipped; }
+
+G* ready_front(P* p) noexcept {
+  if (!p->ready.size()) return nullptr;
+  p->tick++;
+  return p->ready.pop_front();
+}
+
+// F3.
+void share(P* p) noexcept {
+  unsigned procs = n_procs.load(std::memory_order_relaxed), made = n_made.load(std::memory_order_acquire); // [PROCS-1]
+  if (procs < 2) return;
+  std::uint64_t here = surplus(p), all = here + injected.n.load(std::memory_order_relaxed);
+  for (unsigned i = 0; i < made; i++) {
+    P* q = all_p[i].load(std::memory_order_relaxed);
+    if (q != p) all += racy_surplus(q);
+  }
+  std::uint64_t fair = std::max<std::uint64_t>(all / procs + 1, share_least);
+  if (here <= fair) return;
+  for (std::uint64_t n = std::min<std::uint64_t>(here - fair, share_most); n; n--)
+    inject_inside(p->ready.size() >= p->fresh.size() ? p->ready.pop_back() : p->fresh.pop_front());
+  notify();
+}
+
+void crowd_begins(P* p) noexcept {
+  std::uint32_t n = p->fresh.size();
+  p->crowd_until = turns(p) + n + n / 8 + 64; // some turns are g0's look, the global queue's or a slice's end
+  p->chain_most = 0;
+  p->burst_most = ~0u;
+}
+
+void crowd_ends(P* p) noexcept {
+  p->crowd_until = 0;
+  p->chain_most = P::chain_usual;
+  p->burst_most = P::burst_usual;
+}
+
+void slice_ends(P* p) noexcept {
+  if (!(p->due & slice_begins)) count_one(p->slices); // else nothing has run since the last one ended
+  p->due = all_fronts | slice_begins;
+}
+
+// F2. Which of these fronts stand before the oldest seal that is not passed; 0: none.
+unsigned oldest_of(P* p, const extent (&at)[n_fronts]) noexcept {
+  // Those that pick() took from the end of `fresh` since are not waited for.
+  for (unsigned k = 0; k < p->seals; k++) {
+    std::uint32_t& end = p->seal[(p->first_seal + k) % P::seals_most][of_fresh];
+    if (before(at[of_fresh].tail, end)) end = at[of_fresh].tail;
+  }
+  for (; p->seals; p->seals--, p->first_seal++) {
+    const std::uint32_t* seal = p->seal[p->first_seal % P::seals_most];
+    unsigned fronts = 0;
+    for (unsigned i = 0; i < n_fronts; i++)
+      if (at[i].head != at[i].tail && before(at[i].head, seal[i])) fronts |= 1u << i;
+    if (fronts) return fronts;
+  }
+  return 0;
+}
+} // namespace
+
+void turn(P* p) noexcept {
+  slice_ends(p);
+  skip_ticks(p, 63 - (p->tick & 63)); // the next choice is g0's
+}
+
+G* front_due(M* m, bool fired) noexcept {
+  P* p = m->p;
+  bool first = p->due & slice_begins, starts = first || p->fired_first;
+  G* woken = nullptr;
+  if (first) {
+    p->due = all_fronts;
+    p->slice_began = turns(p);
+    if (p->seals <= 1) p->fired_long = false;
+    else if (p->fired_first) p->fired_long = true; // it had the last slice for itself
+    if (p->next && fired && !p->fired_long) woken = std::exchange(p->next, nullptr);
+    if (p->next) push_ready(p, std::exchange(p->next, nullptr));
+    share(p);
+  }
+  p->fired_first = woken;
+  extent at[n_fronts];
+  for (unsigned i = 0; i < n_fronts; i++) at[i] = extent_of(p, i);
+  unsigned oldest = 0;
+  if (starts) oldest = oldest_of(p, at);
+  if (first) {
+    if (p->seals < P::seals_most) {
+      std::uint32_t* seal = p->seal[(p->first_seal + p->seals++) % P::seals_most];
+      for (unsigned i = 0; i < n_fronts; i++) seal[i] = at[i].tail;
+    }
+    if (!oldest) oldest = oldest_of(p, at);
+  }
+  if (woken) return p->tick++, woken;
+  while (p->due) {
+    unsigned among = p->due & oldest ? p->due & oldest : p->due, i = p->last_front;
+    do i = (i + 1) % n_fronts;
+    while (!(among & 1u << i));
+    p->due &= ~(1u << i);
+    if (at[i].head == at[i].tail) continue;
+    G* g = pop(m, i);
+    if (!g) continue;
+    if (starts) p->last_front = i;
+    p->tick++;
+    return g;
+  }
+  return nullptr;
+}
+
+G* look_around(M* m, bool fired) noexcept {
+  P* p = m->p;
+  if (GRT_UNLIKELY(turns(p) - p->slice_began >= slice_turns)) {
+    slice_ends(p);
+    return front_due(m, fired);
+  }
+  unsigned look = (p->tick >> 6) & 3;
+  if (!(look & 1))
+    if (G* g = global_pop(m)) return p->tick++, g;
+  if (GRT_UNLIKELY(p->crowd_until)) {
+    if (turns(p) < p->crowd_until && p->fresh.size()) return nullptr;
+    crowd_ends(p);
+    return ready_front(p);
+  }
+  if (GRT_UNLIKELY(p->fresh.size() > crowd)) return crowd_begins(p), nullptr;
+  return look == 1 && fired && p->next ? nullptr : ready_front(p);
+}
+
+bool crowded(P* p) noexcept {
+  if (GRT_LIKELY(p->fresh.size() <= crowd)) return false;
+  if (!p->crowd_until) crowd_begins(p);
+  return true;
+}
+
+} // namespace grt

@@ -1,0 +1,94 @@
+// sched/core/park.cpp - park and ready: a goroutine stops until another one, a thread or a timer calls ready() on it.
+#include "sched/core/foreign.hpp"
+#include "sched/core/switching.hpp"
+#include "sched/protocol/held.hpp"
+#include "sched/protocol/look.hpp"
+
+namespace grt {
+
+// Handlers of signals that wait. Two kinds would corrupt: one that has interrupted the scheduler or a bracket, where
+// `in` is 1, which a park never finds otherwise; and one on the thread's alternate stack, whose frames the next handler
+// would overwrite. A goroutine may stand on a stack that the program has made (a coroutine's), so an address outside
+// the window only leads to the question.
+GRT_NOINLINE void check_signal_stack() noexcept {
+  if (on_signal_stack()) die_in_handler();
+}
+
+// Not instrumented: the note is to stand on the goroutine's own stack.
+#define GRT_PARKS __attribute__((no_sanitize("address")))
+static GRT_PARKS GRT_INLINE void park_here(M* m, G* self, std::uintptr_t release, wait_reason why, const void* object,
+                                           bool hooked) noexcept {
+  park_note note{object, m->p->cycles0}; // a clock would cost more than the park
+  check_stack_of(self, &note);
+  __asm__ volatile("" : : "r"(&note) : "memory");
+  self->note = static_cast<std::uint32_t>(reinterpret_cast<std::uintptr_t>(&note));
+  protocol::is_parking<hardware>(self, not_saved, why);
+  G* n = m->g0p; // where goroutines stand still
+  bool has_p = GRT_LIKELY(enter(m));
+  let_loose(); // [HOLD-1] H2
+  if (has_p) n = pick_or_g0(m, m->p, self);
+  if (hooked && has_p) record_switch(m, self, n, trace::kind::park, static_cast<std::uint32_t>(why));
+  else if (hooked) record(m, trace::kind::park, self->id, 0, static_cast<std::uint32_t>(why));
+  switch_to(m, self, n, release);
+  san::acquire(self);
+}
+
+static GRT_PARKS GRT_NOINLINE void park_slow(M* m, G* self, std::uintptr_t release, wait_reason why,
+                                             const void* object) noexcept {
+  if (m->in.load(std::memory_order_relaxed)) die_in_handler();
+  std::uint32_t hooked = hooks.load(std::memory_order_relaxed);
+  about_to_switch(self, why);
+  park_here(m, self, release, why, object, true);
+  if (hooked & hook_fp) fp_arrive(self);
+}
+
+GRT_PARKS GRT_NOINLINE void park(G* self, std::uintptr_t release, wait_reason why, const void* object) noexcept {
+  M* m = me();
+  if (GRT_UNLIKELY(!m)) return foreign_park(self, release, why, object);
+  // Read once: what begins to watch from here on sees the next park.
+  std::uint32_t unusual = hooks.load(std::memory_order_relaxed) | m->in.load(std::memory_order_relaxed);
+  if (GRT_UNLIKELY(unusual)) return park_slow(m, self, release, why, object);
+  park_here(m, self, release, why, object, false);
+}
+
+static GRT_NOINLINE void inject_held(G* g) noexcept {
+  holding h;
+  inject(g);
+}
+
+// An event is recorded inside the bracket, or as the last thing: record() may take a lock, and so get a P elsewhere.
+template <bool tail> static GRT_NOINLINE void ready_unusual(M* m, G* g) noexcept {
+  if (g->kind == g_kind::foreign) return foreign_ready(g);
+  protocol::is_runnable<hardware>(g, wait_reason::none);
+  if (!m || migrating()) {
+    record(m, trace::kind::ready, g->id, m ? m->g->id : 0);
+    return inject_held(g);
+  }
+  m = enter_here(m);
+  record(m, trace::kind::ready, g->id, m->g->id);
+  if constexpr (tail) {
+    push_ready(m->p, g);
+    notify();
+  } else {
+    put_next(m->p, g);
+  }
+  leave(m);
+}
+
+GRT_NOINLINE void ready(G* g) noexcept {
+  san::release(g);
+  M* m = me();
+  std::uint32_t hooked = hooks.load(std::memory_order_relaxed) & (hook_trace | hook_migrate);
+  if (GRT_UNLIKELY(!m || hooked || g->kind == g_kind::foreign)) return ready_unusual<false>(m, g);
+  protocol::is_runnable<hardware>(g, wait_reason::none);
+  m = enter_here(m);
+  put_next(m->p, g);
+  leave(m);
+}
+
+void ready_tail(G* g) noexcept {
+  san::release(g);
+  ready_unusual<true>(me(), g);
+}
+
+} // namespace grt

@@ -1,0 +1,164 @@
+// sched/core/pin.cpp - goroutines that own their thread.
+//
+// A pinned goroutine runs on one M of its own, its keeper, which has no P. Whoever picks it lends its P and sleeps
+// until it comes back:
+//
+//   lender, on g0, inside                        keeper, on g0, inside
+//   keeper->p = P, keeper->lend = g              waits for turn != 0
+//   P->m = keeper                                ...
+//   turn of the keeper = 1, wake [LEND-1]        turn = 0; switches to g. The bracket is the keeper's, thieves ask it.
+//   waits for its own turn != 0                  g parked, yielded, unpinned or ended: back on g0, inside
+//   ...                                          P->m = lender
+//   turn = 0; goes on                            turn of the lender = 1, wake [LEND-1]
+//
+// Once g has parked, somebody on another P may wake and pick it before its keeper has given the first P back. So a
+// lender first claims the keeper, and sleeps until that is vacant (claim_keeper in sched/protocol/handoff.hpp): the keeper
+// needs nothing but a core for it. So `procs` still bounds what runs, a pinned goroutine costs two futex wakes a turn
+// as in Go, and a P always comes home. A thief that read P->m too early finds an M that is inside for good (lender) or
+// whose p is another one (keeper): both refuse, see shut_out() in sched/protocol/handoff.hpp. On a keeper, nothing but its
+// goroutine ever runs: every way out of it goes to the keeper's g0. A goroutine that ends pinned takes its thread with
+// it (Go does the same: its state may be anything); one that unpins gives it to the next pin. Rejected: a P of its own
+// for each pinned goroutine (more would run than procs allows).
+#include <new>
+#include <pthread.h>
+#include <system_error>
+#include <utility>
+
+#include <grt/go.hpp>
+
+#include "base/futex.hpp"
+#include "sched/core/hooks.hpp"
+#include "sched/core/pin.hpp"
+#include "sched/core/sched.hpp"
+#include "sched/monitor/handoff.hpp"
+#include "sched/protocol/handoff.hpp"
+#include "sched/runtime/faults.hpp"
+#include "sched/runtime/halt.hpp"
+#include "sched/runtime/threads.hpp"
+
+namespace grt {
+namespace {
+spin_lock lock;
+M* spare;   // keepers without a goroutine, linked by lender
+M* retired; // the same without a thread: slots for new ones, as a thief may still look at them
+
+void* keeper_main(void* arg) {
+  M* m = static_cast<M*>(arg);
+  thread_enter(m);
+  for (;;) {
+    await_turn(m);
+    if (GRT_UNLIKELY(halted.load(std::memory_order_relaxed))) grt::await_lift(m);
+    G* g = std::exchange(m->lend, nullptr);
+    about_to_run(m, g);
+    switch_to(m, &m->g0, g, no_lock(m));
+    if (!back_on_g0(m) && !rejoin(m)) { // sysmon gave the P back to the lender while the goroutine computed or blocked
+      drift_ends(m);
+      protocol::vacate_keeper<hardware>(m);
+      continue;
+    }
+    deny(m);
+    san::acquire(m);
+    M* lender = m->lender;
+    P* p = m->p;
+    keeper_fate fate = std::exchange(m->fate, keeper_fate::keeps);
+    protocol::set_holder<hardware>(p, lender);
+    if (fate == keeper_fate::keeps) {
+      protocol::vacate_keeper<hardware>(m);
+      give_turn(lender);
+      continue;
+    }
+    {
+      held_guard hold(lock);
+      // No lender waits: its goroutine has left it. Whoever takes it from the list does so under lock.
+      m->vacant.store(protocol::vacant, std::memory_order_relaxed);
+      if (fate == keeper_fate::ends) protocol::words_go<hardware>(m);
+      M*& list = fate == keeper_fate::spare ? spare : retired;
+      m->lender = list;
+      list = m;
+    }
+    give_turn(lender);
+    if (fate == keeper_fate::ends) return thread_leave(), nullptr; // the slot may be in use again already
+  }
+}
+} // namespace
+
+M* keeper_make() {
+  M* m;
+  bool has_thread = true;
+  {
+    held_guard hold(lock);
+    if ((m = spare)) spare = m->lender;
+    else if (has_thread = false; (m = retired)) retired = m->lender;
+  }
+  if (has_thread) return m;
+  if (!m) m = m_make(procs_max);
+  m->keeper = true;
+  m->in = 1;
+  m->lend = nullptr;
+  if (int error = thread_start(keeper_main, m)) {
+    held_guard hold(lock);
+    m->lender = retired;
+    retired = m;
+    throw std::system_error(error, std::generic_category(), "grt: no thread for a pinned goroutine");
+  }
+  return m;
+}
+
+void keeper_drop(M* m) noexcept {
+  held_guard hold(lock);
+  m->lender = spare;
+  spare = m;
+}
+
+void lend(M* m, G* g) noexcept {
+  M* keeper = g->ext->keeper;
+  protocol::claim_keeper<hardware>(keeper);
+  keeper->lend = g;
+  keeper->lender = m;
+  protocol::give<hardware>(m->p, keeper);
+  give_turn(keeper);
+  await_turn(m);
+  deny(m);
+}
+
+namespace this_goroutine {
+bool pin() {
+  M* m = me();
+  if (!m) return false;
+  G* g = m->g;
+  if (!g->ext) g->ext = new g_ext;
+  if (g->ext->pins++) return true;
+  try {
+    g->ext->keeper = keeper_make();
+  } catch (...) {
+    g->ext->pins--;
+    throw;
+  }
+  watch_mutexes(g, "pin");
+  m = enter_here(me());
+  g->pinned = true; // not before: it would be picked for its keeper, which holds no part of it yet
+  fp_leave(g);
+  m->lend = g; // its g0 lends the processor as soon as our registers are saved
+  record(m, trace::kind::yield, g->id);
+  switch_to(m, g, m->g0p, no_lock(m));
+  fp_arrive(g);
+  return true;
+}
+
+void unpin() {
+  M* m = me();
+  if (!m || !m->g->pinned || --m->g->ext->pins) return;
+  G* g = m->g;
+  m = enter_here(m); // still pinned, so on the same thread
+  g->pinned = false;
+  watch_mutexes(g, "unpin");
+  g->ext->keeper = nullptr;
+  m->fate = keeper_fate::spare;
+  fp_leave(g);
+  push_ready(m->p, g);
+  record(m, trace::kind::yield, g->id);
+  switch_to(m, g, m->g0p, no_lock(m));
+  fp_arrive(g);
+}
+} // namespace this_goroutine
+} // namespace grt

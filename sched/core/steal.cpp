@@ -1,0 +1,149 @@
+// sched/core/steal.cpp - how work leaves a P whose owner uses no locks: ask, donate, take. The states and the argument stand
+// in sched/protocol/bracket.hpp; here is whom to ask, and how much to move.
+#include <algorithm>
+
+#include "sched/core/fair.hpp"
+#include "sched/core/hooks.hpp"
+#include "sched/core/sched.hpp"
+#include "sched/monitor/handoff.hpp"
+#include "sched/protocol/handoff.hpp"
+
+namespace grt {
+
+std::atomic<std::uint64_t> cycles_per_us{2600};
+static constexpr std::uint64_t ask_us = 3, age_us = 40, stuck_us = 4;
+static constexpr std::uint32_t donate_max = 128;
+
+namespace {
+std::uint32_t move(ring& from, ring& to, std::uint32_t n) noexcept {
+  n = std::min(n, donate_max);
+  for (std::uint32_t i = 0; i < n; i++) {
+    G* g = from.pop_front();
+    if (!to.push(g)) inject_inside(g);
+  }
+  return n;
+}
+} // namespace
+
+spin_lock steal_pair;
+
+GRT_NOINLINE bool enter_slow(M* m) noexcept {
+  return protocol::answer<hardware>(
+      m,
+      [m] {
+        move(m->p->fresh, m->thief->fresh, m->p->fresh.size() / 2);
+        move(m->p->ready, m->thief->ready, m->p->ready.size() / 2);
+      },
+      [m](lost_state l) { l == lost_state::poke ? turn(m->p) : announced_end(); });
+}
+
+// A poke that finds its M on g0 is no less one: what g0 chooses next would be pick()'s choice.
+void deny(M* m) noexcept {
+  if (GRT_UNLIKELY(protocol::deny<hardware>(m) == lost_state::poke)) turn(m->p);
+}
+
+// The owner did not answer: it is in user code, or off its core.
+static void take(M* m, M* victim, P* vp, lost_state back, bool woken_only) noexcept {
+  P* p = m->p;
+  bool mine = protocol::shut_out<hardware>(victim, vp);
+  if (mine) {
+    std::uint32_t n = woken_only ? 0 : move(vp->fresh, p->fresh, (vp->fresh.size() + 1) / 2);
+    n += move(vp->ready, p->ready, (vp->ready.size() + 1) / 2);
+    if (!n && vp->next) {
+      push_ready(p, vp->next);
+      vp->next = nullptr;
+    }
+  }
+  protocol::let_go<hardware>(victim, mine, back);
+}
+
+static bool steal(M* m, P* vp, bool woken_only) noexcept {
+  M* victim = protocol::holder_of<hardware>(vp);
+  if (!victim || victim == m) return false;
+  lost_state l = victim->lost.load(std::memory_order_relaxed);
+  std::uint32_t had = surplus(m->p);
+  auto plunder = [&] { take(m, victim, vp, l, woken_only); };
+  bool got;
+  if (l == lost_state::announced || l == lost_state::poke) { // poked long ago, it may compute since
+    if (!protocol::seize<hardware>(victim, l, steal_pair)) return false;
+    plunder();
+    got = surplus(m->p) > had;
+  } else {
+    if (l != lost_state::free) return false;
+    std::uint64_t t0 = arch::cycles(), patience = ask_us * cycles_per_us.load(std::memory_order_relaxed);
+    got = protocol::rob<hardware>(
+        victim, m->p, steal_pair, [&] { return arch::cycles() - t0 < patience; }, plunder,
+        [m] { return surplus(m->p); });
+  }
+  if (got) {
+    m->p->steals++;
+    m->p->stolen += surplus(m->p) - had;
+    record(m, trace::kind::steal, 0, vp->id, surplus(m->p) - had);
+  }
+  return got;
+}
+
+// Has the goroutine at the front waited age_us, by its owner's own rate of ticks?
+static bool old_front(P* p, const ring& r, std::uint32_t tick, std::uint64_t now, bool fifo) noexcept {
+  std::uint32_t head = racy_read(r.head), n = racy_read(r.tail) - head;
+  G** slots = racy_read(r.slots);
+  if (!slots || !n || n > 1u << 30) return false;
+  std::uint32_t birth = tick - n;
+  if (!fifo) {
+    G* g = racy_read(
+        slots[head & std::min(racy_read(r.mask), 511u)]); // any array has 512 slots; a wrong one is only a wrong hint
+    if (!g) return false;
+    birth = racy_read(g->birth);
+  }
+  std::int32_t age = static_cast<std::int32_t>(tick - birth);
+  if (age <= 0) return false;
+  std::uint64_t average = racy_read(p->average), ticks = tick - static_cast<std::uint32_t>(racy_read(p->tick0)),
+                spent = now - racy_read(p->cycles0);
+  if (static_cast<std::int32_t>(ticks) > 0 && (ticks >= 8 || spent / ticks > average)) average = spent / ticks;
+  return static_cast<std::uint64_t>(age) * average > age_us * cycles_per_us.load(std::memory_order_relaxed);
+}
+
+bool stealable(M* m, P* p) noexcept {
+  if (p == m->p) return false;
+  std::uint32_t n = racy_surplus(p);
+  std::uint64_t tick = racy_read(p->tick);
+  std::uint64_t now = arch::cycles(), us = cycles_per_us.load(std::memory_order_relaxed);
+  auto births = static_cast<std::uint32_t>(tick); // as G::birth counts
+  if (n >= 2 && (old_front(p, p->fresh, births, now, false) || old_front(p, p->ready, births, now, true))) return true;
+  P::sighting& s = m->p->seen[p->id];
+  std::uint64_t spawns = racy_read(p->id_next);
+  if ((!n && !racy_read(p->next)) || s.tick != tick) {
+    s = {tick, spawns, now, now};
+    return false;
+  }
+  if (s.spawns != spawns) { // it has not switched, but it spawns: a batch is cheaper to finish where it is
+    s.spawns = spawns;
+    s.spawned = now;
+  }
+  return now - s.spawned > stuck_us * us || now - s.switched > age_us * us;
+}
+
+template <class F> static bool steal_from_any(M* m, bool woken_only, F wanted) noexcept {
+  unsigned n = n_made.load(std::memory_order_acquire); // [PROCS-1]
+  std::uint32_t x = m->p->random * 1664525u + 1013904223u;
+  m->p->random = x;
+  for (unsigned k = 0, at = (x >> 8) % n; k < n; k++, at = at + 1 == n ? 0 : at + 1) {
+    P* p = all_p[at].load(std::memory_order_relaxed);
+    if (wanted(p) && stealable(m, p) && steal(m, p, woken_only)) return true;
+  }
+  return false;
+}
+
+bool hunt(M* m) noexcept {
+  deny(m);
+  if (injected.n.load(std::memory_order_relaxed)) return true;
+  return steal_from_any(m, false, [](P*) { return true; });
+}
+
+bool hunt_woken(M* m) noexcept {
+  deny(m);
+  return steal_from_any(
+      m, true, [](P* p) { return racy_read(p->next) || racy_read(p->ready.tail) != racy_read(p->ready.head); });
+}
+
+} // namespace grt

@@ -1,0 +1,70 @@
+// sched/core/yield.cpp - yield: the goroutine goes to the tail of its P's queue, and the next one runs.
+#include "sched/core/switching.hpp"
+#include "sched/monitor/handoff.hpp"
+
+namespace grt {
+
+// Inside. Nobody may take it before its registers are saved, so the switch releases the queue's lock.
+static void yield_migrating(M* m, G* s) noexcept {
+  record_switch(m, s, m->g0p, trace::kind::yield);
+  fp_leave(s);
+  m->p->tick++;
+  injected.lock.lock();
+  global_append(injected.woken, s);
+  switch_to(m, s, m->g0p, release_of(&injected.lock));
+  fp_arrive(s);
+}
+
+static GRT_NOINLINE void yield_slow(M* m) noexcept {
+  P* p = m->p;
+  G* s = m->g;
+  std::uint32_t hooked = hooks.load(std::memory_order_relaxed);
+  if (GRT_UNLIKELY(hooked)) {
+    watch_mutexes(s, "yield");
+    if (hooked & hook_migrate) return yield_migrating(m, s);
+  }
+  push_ready(p, s);
+  G* n = pick_or_g0(m, p, s);
+  if (n == s) { // alone: polling hides that this P is idle, so look for work now and then
+    if ((++p->empty & 63) == 0) {
+      if (n_made.load(std::memory_order_relaxed) > 1) hunt(m);
+    }
+    return leave(m);
+  }
+  record_switch(m, s, n, trace::kind::yield);
+  if (GRT_UNLIKELY(hooked & hook_fp)) fp_leave(s);
+  switch_to(m, s, n, no_lock(m));
+  if (GRT_UNLIKELY(hooked & hook_fp)) fp_arrive(s);
+}
+
+static GRT_NOINLINE void yield_asked(M* m) noexcept { enter_slow(m) ? yield_slow(m) : void(reacquire(m)); }
+
+// n has been taken from `ready`, with nothing put there yet, and may not be switched to from here.
+static GRT_NOINLINE void yield_to_g0(M* m, G* n) noexcept {
+  if (!(n->sp ? m->p->ready : m->p->fresh).push(n)) inject_inside(n);
+  yield_slow(m);
+}
+
+// The common case touches one ring: one goroutine out, one in, so it cannot overflow. Every way out of here is a tail
+// call, so that nothing is saved twice.
+GRT_NOINLINE void yield_here(M* m) noexcept {
+  if (GRT_UNLIKELY(!protocol::enter<hardware>(m))) return yield_asked(m);
+  P* p = m->p;
+  G* s = m->g;
+  ring& r = p->ready;
+  std::uint32_t h = r.head, t = r.tail;
+  bool slow = (reinterpret_cast<std::uintptr_t>(p->next) | (p->fresh.tail ^ p->fresh.head)) || h == t;
+  if (GRT_UNLIKELY(slow || s->pinned || ((p->tick + 1) & 63) == 0 || hooks.load(std::memory_order_relaxed)))
+    return yield_slow(m);
+  p->tick++;
+  prefetch_ahead(r);
+  G* n = r.slots[h & r.mask];
+  r.head = h + 1;
+  if (GRT_UNLIKELY(!n->sp || needs_g0(n))) // fresh and taken over by a thief: its window may have to be made
+    return yield_to_g0(m, n);
+  r.slots[t & r.mask] = s;
+  r.tail = t + 1;
+  switch_to(m, s, n, no_lock(m));
+}
+
+} // namespace grt

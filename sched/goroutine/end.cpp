@@ -1,0 +1,110 @@
+// sched/goroutine/end.cpp - the first function on a goroutine's stack, and what happens when the goroutine ends.
+#include <cstring>
+#include <cxxabi.h>
+#include <utility>
+
+#include "sched/core/pin.hpp"
+#include "sched/core/switching.hpp"
+#include "sched/protocol/look.hpp"
+
+using namespace grt;
+
+namespace {
+// The goroutine's destructors that run last.
+GRT_NOINLINE void last_words(G* g) noexcept {
+  g->ext->values.destroy();
+  if (g->ext->fp_own) arch::fp_load(fp_default);
+}
+
+// The goroutine that runs here has ended. Returns, outside, when `may_stay` and its window has gone to the next one.
+GRT_INLINE void end_goroutine([[maybe_unused]] bool may_stay) noexcept {
+  M* m = me();
+  G* g = m->g;
+  if (GRT_UNLIKELY(g->ext != nullptr)) {
+    last_words(g);
+    m = me();
+  }
+  std::uint32_t hooked = hooks.load(std::memory_order_relaxed);
+  if (GRT_UNLIKELY(hooked)) {
+    if (hooked & hook_canary) check_overrun(g);
+    watch_mutexes(g, "its end");
+  }
+  m = enter_here(m); // an end needs a P: its caches take back what the goroutine had
+  P* p = m->p;
+  g_ext* ext = g->ext ? drop_ext(g) : nullptr;
+  bool sized = ext && ext->stack_max, pinned = g->pinned;
+  // Who deletes ext, outside the bracket, and closes the window once we have left it.
+  bool by_g0 = GRT_ASAN || ext || (hooked & (hook_valgrind | hook_canary)); // canary: g0 looks before the next one runs
+  san::release(g); // to the next in this slot: chan and sync, which TSan watches, write into it. It hides a race
+                   // between those two
+  record(m, trace::kind::exit, g->id); // first: who sees it counted may end the recording
+  count_one(p->exited);
+  char* stk = g->stk;
+#if GRT_ASAN
+  m->dead.stk = stk;
+  m->dead.san = g->san;
+#endif
+  if (GRT_UNLIKELY(ext != nullptr)) san::release(ext);
+  if (GRT_UNLIKELY(pinned)) san::release(m); // destructors of thread_local objects, as the thread ends
+  if (GRT_UNLIKELY(by_g0)) std::memset(g->closure, 0, sizeof g->closure); // leak searches begin in the slots, too
+  g->kind = g_kind::free;
+  std::atomic_thread_fence(std::memory_order_release); // [LOOK-2] a reader that sees the even count sees `free`
+  g->seq += protocol::seq_one;                         // a slot that is free, or has not run yet, has an even count
+  g_put(p, g);
+  G* n = pinned ? nullptr : pick(p);
+  if (GRT_UNLIKELY(pinned)) m->fate = keeper_fate::ends;
+  if (GRT_UNLIKELY(n && needs_g0(n))) {
+    m->lend = n;
+    n = nullptr;
+  }
+#if !GRT_SANITIZED
+  if (GRT_LIKELY(may_stay && n && !n->sp && !n->stk && !by_g0)) { // the window goes to the next one without a switch
+    n->stk = stk;
+    n->seq += protocol::seq_one; // it stands on a thread, and g, which ended, has counted itself out
+    m->g = n;
+    record(m, trace::kind::run, n->id);
+    return leave(m);
+  }
+#endif
+  if (!n) n = m->g0p;
+  // Still standing on it. The cache is this P's alone and the switch comes before the next get - unless n is fresh:
+  // then its window must be another one. Then, and where there is more to do, g0 puts ours away and runs n.
+  if (by_g0 || (!n->sp && n != m->g0p)) {
+    m->late = {stk, sized, ext};
+    if (n != m->g0p) m->lend = std::exchange(n, m->g0p);
+  } else {
+    stack::put(p->stacks, stk);
+  }
+  if (n != m->g0p) record(m, trace::kind::run, n->id);
+  switch_to(m, &m->dead, n, no_lock(m));
+  __builtin_unreachable();
+}
+} // namespace
+
+extern "C" {
+void grt_gmain(std::uintptr_t release) {
+  if (release & 1) grt_commit(release);
+  else __atomic_store_n(reinterpret_cast<std::uint32_t*>(release), 0, __ATOMIC_RELEASE); // [SPIN-1]
+#if GRT_ASAN
+  __sanitizer_finish_switch_fiber(nullptr, nullptr, nullptr);
+#endif
+  M* m = me();
+  leave(m);
+  for (;;) {
+    G* g = me()->g;
+    san::acquire(g);
+    if (GRT_UNLIKELY(hooks.load(std::memory_order_relaxed) & hook_fp)) fp_arrive(g);
+    try {
+      g->run(g->closure);
+    } catch (abi::__forced_unwind&) { // no other exception sees this handler: an uncaught one leaves the stack intact
+      end_unwound();
+    }
+    end_goroutine(true);
+  }
+}
+
+GRT_NOINLINE void grt_end() {
+  end_goroutine(false);
+  __builtin_unreachable();
+}
+}

@@ -1,0 +1,56 @@
+// sched/monitor/deadlock.cpp - all goroutines asleep. Called by the leading sleeper when every M sleeps and no timer is set.
+//
+// Reported only when every thread of the process is an M or blocks in grt, in two looks 100 ms apart with no wake
+// between: a thread that does anything else, a system call included, may yet send, and so may a timer. The report is
+// debug/'s (sched/core/ports.hpp).
+#include <cstdlib>
+#include <dirent.h>
+
+#include <grt/runtime.hpp>
+
+#include "base/check.hpp"
+#include "sched/core/foreign.hpp"
+#include "sched/core/pin.hpp"
+#include "sched/core/ports.hpp"
+#include "sched/core/sched.hpp"
+#include "sched/monitor/handoff.hpp"
+#include "sched/monitor/pace.hpp"
+#include "sched/runtime/threads.hpp"
+#include "sched/time/timers.hpp"
+
+namespace grt {
+namespace {
+bool every_thread_waits_here() noexcept {
+  unsigned blocked = foreign_blocked(), threads = 0;
+  if (!blocked) return false; // main at least would have to wait
+  DIR* d = opendir("/proc/self/task");
+  if (!d) return false;
+  while (dirent* e = readdir(d)) threads += e->d_name[0] != '.';
+  closedir(d);
+  return threads == blocked + grt::threads();
+}
+} // namespace
+
+bool deadlock_possible() noexcept { return foreign_blocked() > 0; }
+
+void deadlock_check(bool still_asleep) noexcept {
+  static std::uint64_t since, wakes; // the leader's alone; a new leader begins anew, since it was awake in between
+  if (!still_asleep || adrift() || sleeping_ms() < n_made.load(std::memory_order_relaxed) ||
+      injected.n.load(std::memory_order_relaxed) || timers_next() != wheel::never || !every_thread_waits_here()) {
+    since = 0;
+    return;
+  }
+  std::uint64_t now = now_ns(), epoch = wake_epoch();
+  if (!since || epoch != wakes) {
+    since = now;
+    wakes = epoch;
+    return;
+  }
+  if (now - since < pace.deadlock_ns.load(std::memory_order_relaxed)) return;
+  claim_report();
+  text_out(2).str("grt: fatal: all goroutines are asleep - deadlock!\n\n");
+  report_waiting(2);
+  std::_Exit(2);
+}
+
+} // namespace grt

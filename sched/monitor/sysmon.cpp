@@ -1,0 +1,268 @@
+// sched/monitor/sysmon.cpp - the thread that sees to it that no goroutine stops the others.
+//
+// It needs no P and takes part in nothing; it looks, and where it does not like what it sees it acts through two
+// protocols that others own: hand_off (handoff.cpp) and lost = poke (fair.cpp).
+//   - A P stands at the same tick for 10 ms while something could run or is due, and no M is idle that would steal it:
+//     hand it off. If its thread computes and 8 * procs such threads are adrift already, only after 60 ms of computing:
+//     crowds of goroutines that compute for less do not become crowds of threads. A woken goroutine or a timer does not
+//     wait for so long: the P goes at once, but in return it starts no goroutine until the 60 ms are over (idle.cpp),
+//     and that once in this time, and only up to 16 times as many hogs. So either way a P adds one thread in 60 ms, and
+//     goroutines that end within that add no more than so many, however little of the machine those adrift get.
+//   - A P is announced (blocking()) and was so at the last look, or somebody found work and nobody to do it: hand it
+//   off.
+//   - Once a second: the scavenger's pass, and whether affinity or quota have changed.
+//   - The front of a `ready` or `fresh` queue or of a global one, or a timer, has waited 10 ms though the P's tick
+//     moves: poke. That ends the P's slice (fair.cpp): the front of each of its queues runs next.
+// It looks every 4 ms while all Ps are at work, every 10 ms while one is idle, and after 50 ms of that not at all:
+// an idle M steals and fires timers, so nothing can be stuck. The last M to leave the idle list rouses it. Then it
+// comes once a second for memory while goroutines switch, and three whole passes more; when everybody sleeps after that
+// it rests, and the first M to leave the list rouses it: once in some seconds at most. Rejected: waking on every
+// idle-to-busy change (a futex wake of 18 us for each request of a quiet server).
+#include <grt/runtime.hpp>
+
+#include <algorithm>
+#include <cstdio>
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "base/futex.hpp"
+#include "sched/core/hooks.hpp"
+#include "sched/core/pin.hpp"
+#include "sched/core/sched.hpp"
+#include "sched/goroutine/slab.hpp"
+#include "sched/monitor/handoff.hpp"
+#include "sched/monitor/pace.hpp"
+#include "sched/monitor/scavenge.hpp"
+#include "sched/monitor/stall.hpp"
+#include "sched/protocol/handoff.hpp"
+#include "sched/runtime/faults.hpp"
+#include "sched/runtime/halt.hpp"
+#include "sched/runtime/procs.hpp"
+#include "sched/runtime/threads.hpp"
+#include "sched/time/timers.hpp"
+
+namespace grt {
+namespace {
+constexpr std::uint64_t ms = 1'000'000, slice_ns = 10 * ms, busy_nap = 4 * ms, quiet_nap = 10 * ms, quiet_looks = 5;
+constexpr std::uint64_t patience_ns = 60 * ms; // with a hog too many
+constexpr std::uint64_t again_ns = 40 * ms, again_idle_ns = 2 * ms;
+
+// Of a P's queue: for how long the same goroutine has stood there, or the last poke for it is ago.
+struct front {
+  std::uint32_t head;
+  std::uint64_t id, since;
+};
+struct sighting {
+  M* m;
+  std::uint64_t tick;
+  front ready, fresh;
+  bool announced;
+  std::uint64_t since, cpu_ns;
+  bool told;
+};
+sighting seen[procs_max];
+std::uint64_t next_early[procs_max]; // when its P may go early again
+constexpr unsigned early_most = 16;  // times the limit of hogs
+std::atomic<std::uint32_t> calls{0};
+struct {
+  G* head;
+  std::uint64_t since;
+} global_woken, global_to_start;
+
+// false: somebody else asks its owner for something; we look again.
+bool poke(M* m) noexcept {
+  if (!steal_pair.try_lock()) return false;
+  lost_state l = lost_state::free;
+  bool done = m->lost.compare_exchange_strong(l, lost_state::poke, std::memory_order_acq_rel); // [LOST-1]
+  steal_pair.unlock();
+  return done;
+}
+
+std::uint32_t waiting(const global_queue::list& l) noexcept {
+  std::uint32_t popped = racy_read(l.popped); // first, so that it is not more than
+  return racy_read(l.pushed) - popped;
+}
+
+struct look {
+  std::uint64_t now = now_ns(), due = timers_next();
+  unsigned made = n_made.load(std::memory_order_acquire), hogs = adrift() ? push_hogs_back() : 0; // [PROCS-1]
+  unsigned limit = 8 * n_procs.load(std::memory_order_relaxed);
+  bool idle = somebody_idles(), called, work;
+  std::uint32_t hungry = 0;                                   // Ps that should serve what everybody may
+  bool urgent = due <= now || racy_read(injected.woken.head); // it would not be waited for with patience
+
+  explicit look(bool called) noexcept : called(called), work(injected.n.load(std::memory_order_relaxed) || due <= now) {
+    for (unsigned i = 0; i < made && !work; i++) {
+      P* p = all_p[i].load(std::memory_order_relaxed);
+      work = racy_read(p->next) || racy_surplus(p);
+    }
+    too_many_hogs.store(hogs >= limit, std::memory_order_relaxed);
+    if (stands(global_woken, injected.woken)) hungry += waiting(injected.woken);
+    if (stands(global_to_start, injected.to_start)) hungry += waiting(injected.to_start);
+    hungry += due != wheel::never && now >= due && now - due >= slice_ns;
+    for (unsigned i = 0; i < made; i++) look_at(i);
+    if (GRT_UNLIKELY(stall_ns)) tell_stalls(slice_ns);
+  }
+
+  // The front of that queue has been there for a slice.
+  template <class S> bool stands(S& seen, const global_queue::list& l) const noexcept {
+    G* head = racy_read(l.head);
+    if (std::exchange(seen.head, head) != head || !head) seen.since = now;
+    return head && now - seen.since >= slice_ns;
+  }
+
+  // The same for a queue of a P. Of `fresh` the head stays while only the newest run, so it is not enough to tell that
+  // the queue was empty meanwhile: then what stands at the head is another goroutine. The array may be replaced while
+  // we look, so only an index that is good in any array is used; a long queue was hardly empty.
+  bool stands(front& seen, const ring& r) const noexcept {
+    std::uint32_t head = racy_read(r.head), n = racy_read(r.tail) - head, mask = racy_read(r.mask);
+    G** slots = racy_read(r.slots);
+    std::uint64_t id = 0;
+    if (slots && mask < ring::least)
+      if (G* g = racy_read(slots[head & mask])) id = racy_read(g->id);
+    bool empty = !n || static_cast<std::int32_t>(n) < 0;
+    if (empty || head != seen.head || id != seen.id) seen = {head, id, now};
+    return now - seen.since >= slice_ns;
+  }
+
+  void look_at(unsigned i) noexcept {
+    P* p = all_p[i].load(std::memory_order_relaxed);
+    sighting& s = seen[i];
+    M* m = protocol::holder_of<hardware>(p);
+    std::uint64_t tick = racy_read(p->tick);
+    bool waits = stands(s.ready, p->ready);
+    waits |= stands(s.fresh, p->fresh);
+    bool announced = m->lost.load(std::memory_order_relaxed) == lost_state::announced;
+    if (m != s.m || tick != s.tick || announced != s.announced || racy_read(m->g) == m->g0p) {
+      bool called_for = announced && called && work && !idle;
+      if (m == s.m && tick != s.tick && (hungry || waits) && poke(m)) {
+        if (hungry) hungry--;
+        s.ready.since = s.fresh.since = now; // it has the rest of this slice
+      }
+      s = {m, tick, s.ready, s.fresh, announced, now, 0, false};
+      if (called_for) (void)take(i, p, tick, false);
+      return;
+    }
+    if (GRT_UNLIKELY(stall_ns) && !announced && !s.told && now - s.since >= stall_ns) {
+      s.told = true;
+      stall_tell(m, now - s.since);
+    }
+    if (idle) return;
+    if (announced) return void(take(i, p, tick, false));
+    if (!s.cpu_ns) s.cpu_ns = std::max<std::uint64_t>(thread_cpu_ns(m->tid), 1);
+    if (!work || now - s.since < slice_ns) return;
+    char state = thread_state(m->tid);
+    bool computes = state == 'R';
+    // A thread that had no core for its slice is not to blame; but those behind it shall not wait for ever.
+    std::uint64_t used = computes ? thread_cpu_ns(m->tid) - s.cpu_ns : 0;
+    if (computes && now - s.since < 10 * slice_ns && used < slice_ns / 4) return;
+    if (!computes || hogs < limit) return void(take(i, p, tick, computes));
+    (void)poke(m); // at least the next one is chosen well
+    warn();
+    std::uint64_t held = now - s.since;
+    if (used >= patience_ns) return void(take(i, p, tick, true));
+    bool here = racy_read(p->next) || racy_read(p->ready.head) != racy_read(p->ready.tail);
+    if (!urgent && !here) return;
+    if (held >= 2 * patience_ns) return void(take(i, p, tick, true)); // it may have no core
+    if (hogs >= early_most * limit || now < next_early[i] || racy_read(p->starts_at)) return;
+    std::uint64_t until = std::max(s.since + patience_ns, now + patience_ns - slice_ns);
+    if (!take(i, p, tick, true, until)) return;
+    next_early[i] = until;
+    if (!here) urgent = false; // one P is enough for it
+  }
+
+  bool take(unsigned i, P* p, std::uint64_t tick, bool computes, std::uint64_t starts_at = 0) noexcept {
+    if (computes && hogs + 1 >= limit) too_many_hogs.store(true, std::memory_order_relaxed); // before its new M looks
+    if (!hand_off(p, tick, computes, starts_at)) return false;
+    hogs += computes;
+    seen[i] = {};
+    return true;
+  }
+
+  void warn() const noexcept {
+    static bool warned;
+    if (warned) return;
+    warned = true;
+    text_out(2)
+        .str("grt: warning: ")
+        .dec(hogs)
+        .str(" goroutines have each computed for over 10 ms without a scheduling point; further ones keep their "
+             "processors for 60 ms unless somebody waits. Call grt::yield() in long loops.\n");
+  }
+};
+
+std::uint64_t switches() noexcept {
+  std::uint64_t sum = 0;
+  for (unsigned i = 0, n = n_made.load(std::memory_order_acquire); i < n; i++) // [PROCS-1]
+    sum += racy_read(all_p[i].load(std::memory_order_relaxed)->tick);
+  return sum;
+}
+
+// Memory that nobody needs goes back. After the last work that anybody does come three more whole passes.
+struct scavenger {
+  std::uint64_t next = 0, seen = 0;
+  unsigned left = 0;
+
+  bool needed(bool idle) noexcept {
+    if (std::uint64_t n = switches(); std::exchange(seen, n) != n || !idle) left = 3;
+    return left;
+  }
+
+  void work(std::uint64_t now, bool idle) noexcept {
+    if (now < next) return;
+    follow_cpus();
+    next = now + pace.pass_ns.load(std::memory_order_relaxed);
+    if (!needed(idle)) return;
+    pass p = scavenge();
+    if (p == pass::whole) left--;
+    if (p != pass::under_way) return;
+    // Whoever runs feels it on every core (TLB shootdowns), and on a single one loses the time. One may wait for slots.
+    bool disturbs = sleeping_ms() < n_made.load(std::memory_order_relaxed);
+    next = now + (disturbs && !slab_sorting() ? again_ns : again_idle_ns);
+  }
+};
+
+void* sysmon_main(void*) {
+  prctl(PR_SET_NAME, "grt-sysmon");
+  prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
+  std::uint32_t answered = calls.load(std::memory_order_relaxed);
+  scavenger pages{now_ns() + pace.pass_ns.load(std::memory_order_relaxed)};
+  for (std::uint64_t quiet = 0;;) {
+    if (GRT_UNLIKELY(halted.load(std::memory_order_relaxed))) watch_exit();
+    std::uint32_t n = calls.load(std::memory_order_acquire); // [SYSMON-1]
+    check_running();
+    if (injected.returned.load(std::memory_order_relaxed)) notify(); // [RETURN-1] a hint; who looks sees n
+    look l(n != answered);
+    answered = n;
+    pages.work(l.now, l.idle);
+    quiet = l.idle && !stall_ns ? quiet + 1 : 0; // the watchdog never sleeps
+    if (quiet >= quiet_looks && sysmon_sleeps()) {
+      while (calls.load(std::memory_order_relaxed) == n) {
+        check_running();
+        pages.work(now_ns(), true);
+        std::uint64_t now = now_ns(), until = std::max(pages.next, now + ms);
+        bool rest = !pages.left && sysmon_rests() && !pages.needed(true); // in this order
+        futex_wait(&calls, n, rest ? -1 : static_cast<std::int64_t>(until - now));
+      }
+      quiet = 0;
+      continue;
+    }
+    std::uint64_t ns = l.idle ? quiet_nap : busy_nap;
+    if (GRT_UNLIKELY(stall_ns)) ns = std::min(ns, std::max(stall_ns / 4, ms));
+    if (announced_ps.load(std::memory_order_relaxed) && l.due > l.now) ns = std::min(ns, l.due - l.now);
+    futex_wait(&calls, n, static_cast<std::int64_t>(ns));
+  }
+}
+} // namespace
+
+std::atomic<bool> too_many_hogs{false};
+
+int sysmon_start() noexcept { return thread_start(sysmon_main, nullptr); }
+
+void sysmon_rouse() noexcept {
+  calls.fetch_add(1, std::memory_order_release); // [SYSMON-1] sees what the caller did before
+  futex_wake(&calls);
+}
+
+} // namespace grt
