@@ -34,9 +34,7 @@ struct sighting {
 
 /// How many goroutines stand in p's queues.
 inline std::uint32_t queued(const P* p) noexcept {
-  auto size = [](const ring& r) { return racy(r.tail) - racy(r.head); };
-  std::uint32_t n = size(p->fresh) + size(p->ready);
-  return (static_cast<std::int32_t>(n) < 0 ? 0 : n) + (racy(p->next) != nullptr); // torn: as of no moment
+  return p->queue.racy_surplus() + p->queue.racy_has_next();
 }
 
 /// false: no goroutine there. Async-signal-safe.

@@ -22,7 +22,7 @@ constexpr std::uint64_t starve_ns = 1000000;
 bool may_spin() noexcept {
   M* m = me();
   if (n_procs.load(std::memory_order_relaxed) == 1) return false;
-  return !m || (!m->p->next && !surplus(m->p));
+  return !m || m->p->queue.empty();
 }
 } // namespace
 

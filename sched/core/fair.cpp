@@ -46,7 +46,7 @@
 
 namespace grt {
 namespace {
-enum : unsigned { of_ready, of_fresh, of_woken, of_to_start, n_fronts };
+enum : unsigned { of_runq = run_queue::of_runq, of_fresh = run_queue::of_fresh, of_woken, of_to_start, n_fronts };
 static_assert(n_fronts == P::fronts);
 constexpr unsigned all_fronts = (1u << n_fronts) - 1, slice_begins = 1u << n_fronts;
 constexpr std::uint32_t share_least = 8, share_most = 128;
@@ -55,13 +55,9 @@ global_queue::list& global_list(unsigned front) noexcept {
   return front == of_woken ? injected.woken : injected.to_start;
 }
 
-// Positions in a queue are counted from its first goroutine ever, and wrap.
-struct extent {
-  std::uint32_t head, tail;
-};
+using extent = run_queue::extent;
 extent extent_of(const P* p, unsigned front) noexcept {
-  if (front == of_ready) return {p->ready.head, p->ready.tail};
-  if (front == of_fresh) return {p->fresh.head, p->fresh.tail};
+  if (front == of_runq || front == of_fresh) return p->queue.extent_of(static_cast<run_queue::part>(front));
   const global_queue::list& l = global_list(front);
   std::uint32_t popped = racy_read(l.popped); // first: without the lock
   return {popped, racy_read(l.pushed)};
@@ -69,17 +65,16 @@ extent extent_of(const P* p, unsigned front) noexcept {
 bool before(std::uint32_t a, std::uint32_t b) noexcept { return static_cast<std::int32_t>(a - b) < 0; }
 
 G* pop(M* m, unsigned front) noexcept {
-  if (front == of_ready) return m->p->ready.pop_front();
-  if (front == of_fresh) return m->p->fresh.pop_front();
+  if (front == of_runq || front == of_fresh) return m->p->queue.pop_oldest(static_cast<run_queue::part>(front));
   return global_pop_of(m, global_list(front));
 }
 
 std::uint64_t turns(const P* p) noexcept { return p->tick - p->skipped; }
 
 G* ready_front(P* p) noexcept {
-  if (!p->ready.size()) return nullptr;
+  if (!p->queue.size(run_queue::of_runq)) return nullptr;
   p->tick++;
-  return p->ready.pop_front();
+  return p->queue.pop_oldest(run_queue::of_runq);
 }
 
 // F3.
@@ -89,26 +84,24 @@ void share(P* p) noexcept {
   std::uint64_t here = surplus(p), all = here + injected.n.load(std::memory_order_relaxed);
   for (unsigned i = 0; i < made; i++) {
     P* q = all_p[i].load(std::memory_order_relaxed);
-    if (q != p) all += racy_surplus(q);
+    if (q != p) all += q->queue.racy_surplus();
   }
   std::uint64_t fair = std::max<std::uint64_t>(all / procs + 1, share_least);
   if (here <= fair) return;
   for (std::uint64_t n = std::min<std::uint64_t>(here - fair, share_most); n; n--)
-    inject_inside(p->ready.size() >= p->fresh.size() ? p->ready.pop_back() : p->fresh.pop_front());
+    inject_inside(p->queue.pop_to_share());
   notify();
 }
 
 void crowd_begins(P* p) noexcept {
-  std::uint32_t n = p->fresh.size();
+  std::uint32_t n = p->queue.size(run_queue::of_fresh);
   p->crowd_until = turns(p) + n + n / 8 + 64; // some turns are g0's look, the global queue's or a slice's end
-  p->chain_most = 0;
-  p->burst_most = ~0u;
+  p->queue.prefer_fresh(true);
 }
 
 void crowd_ends(P* p) noexcept {
   p->crowd_until = 0;
-  p->chain_most = P::chain_usual;
-  p->burst_most = P::burst_usual;
+  p->queue.prefer_fresh(false);
 }
 
 void slice_ends(P* p) noexcept {
@@ -148,8 +141,8 @@ G* front_due(M* m, bool fired) noexcept {
     p->slice_began = turns(p);
     if (p->seals <= 1) p->fired_long = false;
     else if (p->fired_first) p->fired_long = true; // it had the last slice for itself
-    if (p->next && fired && !p->fired_long) woken = std::exchange(p->next, nullptr);
-    if (p->next) push_ready(p, std::exchange(p->next, nullptr));
+    if (fired && !p->fired_long) woken = p->queue.take_next();
+    if (p->queue.has_next()) p->queue.push(p->queue.take_next());
     share(p);
   }
   p->fired_first = woken;
@@ -190,16 +183,16 @@ G* look_around(M* m, bool fired) noexcept {
   if (!(look & 1))
     if (G* g = global_pop(m)) return p->tick++, g;
   if (GRT_UNLIKELY(p->crowd_until)) {
-    if (turns(p) < p->crowd_until && p->fresh.size()) return nullptr;
+    if (turns(p) < p->crowd_until && p->queue.size(run_queue::of_fresh)) return nullptr;
     crowd_ends(p);
     return ready_front(p);
   }
-  if (GRT_UNLIKELY(p->fresh.size() > crowd)) return crowd_begins(p), nullptr;
-  return look == 1 && fired && p->next ? nullptr : ready_front(p);
+  if (GRT_UNLIKELY(p->queue.size(run_queue::of_fresh) > crowd)) return crowd_begins(p), nullptr;
+  return look == 1 && fired && p->queue.has_next() ? nullptr : ready_front(p);
 }
 
 bool crowded(P* p) noexcept {
-  if (GRT_LIKELY(p->fresh.size() <= crowd)) return false;
+  if (GRT_LIKELY(p->queue.size(run_queue::of_fresh) <= crowd)) return false;
   if (!p->crowd_until) crowd_begins(p);
   return true;
 }

@@ -151,8 +151,7 @@ bool watch(M* m) noexcept {
 void give_back(P* p) noexcept {
   stack::give_back(p->stacks);
   g_give_back(p);
-  p->fresh.trim();
-  p->ready.trim();
+  p->queue.trim();
 }
 
 // Returns when there may be something to do.
@@ -253,9 +252,7 @@ static void retire(M* m) noexcept {
   P* p = m->p;
   if (m->woken_as_watcher && idle.become_watcher(m)) resign(true);
   while (p->id >= n_procs.load(std::memory_order_relaxed)) {
-    if (p->next) inject_inside(std::exchange(p->next, nullptr));
-    while (p->fresh.size()) inject_inside(p->fresh.pop_front());
-    while (p->ready.size()) inject_inside(p->ready.pop_front());
+    p->queue.drain(inject_inside);
     timers_move(p, all_p[0].load(std::memory_order_relaxed));
     notify();
     give_back(p);
@@ -281,13 +278,10 @@ static bool may_start(P* p) noexcept {
 static G* pick_woken(M* m) noexcept {
   P* p = m->p;
   constexpr std::uint64_t nap_ns = 2'000'000;
-  G* g = std::exchange(p->next, nullptr);
-  if (!g && p->ready.size()) {
-    g = p->ready.pop_front();
-    if (!g->sp) { // a thief's
-      if (!p->fresh.push(g)) inject_inside(g);
-      return nullptr;
-    }
+  G* g = p->queue.take_next();
+  if (!g && p->queue.size(run_queue::of_runq)) {
+    g = p->queue.pop_oldest(run_queue::of_runq);
+    if (!g->sp) return p->queue.push_fresh(g), nullptr; // a thief's
   }
   if (!g) g = global_pop(m, false);
   if (!g && hunt_woken(m)) return nullptr;

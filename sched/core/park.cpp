@@ -67,7 +67,7 @@ template <bool tail> static GRT_NOINLINE void ready_unusual(M* m, G* g) noexcept
   m = enter_here(m);
   record(m, trace::kind::ready, g->id, m->g->id);
   if constexpr (tail) {
-    push_ready(m->p, g);
+    m->p->queue.push(g);
     notify();
   } else {
     put_next(m->p, g);

@@ -155,7 +155,7 @@ void unpin() {
   g->ext->keeper = nullptr;
   m->fate = keeper_fate::spare;
   fp_leave(g);
-  push_ready(m->p, g);
+  m->p->queue.push(g);
   record(m, trace::kind::yield, g->id);
   switch_to(m, g, m->g0p, no_lock(m));
   fp_arrive(g);

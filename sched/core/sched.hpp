@@ -27,7 +27,7 @@
 #include "base/san.hpp"
 #include "base/spin.hpp"
 #include "sched/core/hold.hpp"
-#include "sched/core/ring.hpp"
+#include "sched/core/run_queue.hpp"
 #include "sched/goroutine/g.hpp"
 #include "sched/protocol/bracket.hpp"
 #include "sched/protocol/sleep.hpp"
@@ -38,11 +38,8 @@ namespace grt {
 
 struct alignas(128) P {
   // owner, inside the bracket
-  G* next = nullptr;
-  std::uint64_t tick = 0; // choices of what to run next, and what skip_ticks() adds
-  static constexpr std::uint32_t chain_usual = 127, burst_usual = 15;
-  std::uint32_t burst = 0, chain = 0, burst_most = burst_usual, chain_most = chain_usual; // the latter: fair.cpp
-  ring fresh, ready;
+  run_queue queue;
+  std::uint64_t tick = 0;      // choices of what to run next, and what skip_ticks() adds
   std::uint64_t starts_at = 0; // CLOCK_MONOTONIC ns: while too many are adrift, it starts no goroutine before
   std::uint64_t cycles0 = 0;   // when tick0 was: its last round through g0; thieves peek at these three
   std::uint64_t tick0 = 0;
@@ -181,45 +178,19 @@ void wake_watcher() noexcept;
 GRT_INLINE void notify() noexcept {
   if (GRT_UNLIKELY(protocol::must_wake<hardware>(need_watch))) wake_watcher();
 }
-void inject(G* g) noexcept;        // any thread, not under a park lock
-void inject_inside(G* g) noexcept; // the same for a ring that could not grow
-void inject_last(G* g) noexcept;   // it has computed for long: stands with those that are to start
-void inject_low(G* g) noexcept;    // the same from a thread of low priority: without a lock
+void inject(G* g) noexcept;      // any thread, not under a park lock
+void inject_last(G* g) noexcept; // it has computed for long: stands with those that are to start
+void inject_low(G* g) noexcept;  // the same from a thread of low priority: without a lock
 
-GRT_INLINE std::uint32_t surplus(P* p) noexcept { return p->fresh.size() + p->ready.size(); }
-/// What others write meanwhile: a hint.
-template <class T> GRT_INLINE T racy_read(const T& x) noexcept { return *const_cast<const volatile T*>(&x); }
-inline std::uint32_t racy_size(const ring& r) noexcept {
-  std::uint32_t n = racy_read(r.tail) - racy_read(r.head);
-  return static_cast<std::int32_t>(n) < 0 ? 0 : n;
-}
-/// Any thread: surplus(p) as of a moment ago.
-inline std::uint32_t racy_surplus(const P* p) noexcept { return racy_size(p->fresh) + racy_size(p->ready); }
-GRT_INLINE void push_ready(P* p, G* g) noexcept {
-  if (GRT_UNLIKELY(!p->ready.push(g))) inject_inside(g);
-}
+GRT_INLINE std::uint32_t surplus(const P* p) noexcept { return p->queue.surplus(); }
 void wake_for_hand_over() noexcept;
 /// After putting one into an empty `next`: whoever did may go on for long. A hint; the leader looks in any case.
 GRT_INLINE void handed_over() noexcept {
   if (GRT_UNLIKELY(hand_over_wakes.load(std::memory_order_relaxed))) wake_for_hand_over();
 }
 GRT_INLINE void put_next(P* p, G* g) noexcept {
-  G* old = p->next;
-  p->next = g;
-  if (old) {
-    push_ready(p, old);
-    notify();
-  } else {
-    handed_over();
-  }
-}
-GRT_INLINE void prefetch_ahead(const ring& r) noexcept {
-  if (r.size() > 8) {
-    __builtin_prefetch(r.at(6));
-    auto frame = reinterpret_cast<std::uintptr_t>(r.at(3)->sp); // 0 when fresh: a prefetch faults nowhere
-    __builtin_prefetch(reinterpret_cast<void*>(frame));
-    __builtin_prefetch(reinterpret_cast<void*>(frame + 64));
-  }
+  if (p->queue.put_next(g)) notify();
+  else handed_over();
 }
 /// The only writer of a counter that anybody may read. One instruction, which two accesses of a std::atomic are not.
 GRT_INLINE void count_one(std::atomic<std::uint64_t>& n) noexcept {
@@ -239,17 +210,7 @@ inline void skip_ticks(P* p, std::uint64_t n) noexcept {
 GRT_INLINE G* pick(P* p) noexcept {
   std::uint64_t tick = ++p->tick;
   if (GRT_UNLIKELY((tick & 63) == 0)) return nullptr;
-  if (G* g = p->next) {
-    p->next = nullptr;
-    if (GRT_LIKELY(++p->chain & p->chain_most)) return g;
-    push_ready(p, g);
-  }
-  if (p->fresh.size() && (!p->ready.size() || (++p->burst & p->burst_most))) return p->fresh.pop_back();
-  if (p->ready.size()) {
-    prefetch_ahead(p->ready);
-    return p->ready.pop_front();
-  }
-  return nullptr;
+  return p->queue.pick();
 }
 
 /// Inside -> outside, on the far side. See arch/switch.hpp; with a sanitizer, told to it.

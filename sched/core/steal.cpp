@@ -12,28 +12,12 @@ namespace grt {
 
 std::atomic<std::uint64_t> cycles_per_us{2600};
 static constexpr std::uint64_t ask_us = 3, age_us = 40, stuck_us = 4;
-static constexpr std::uint32_t donate_max = 128;
-
-namespace {
-std::uint32_t move(ring& from, ring& to, std::uint32_t n) noexcept {
-  n = std::min(n, donate_max);
-  for (std::uint32_t i = 0; i < n; i++) {
-    G* g = from.pop_front();
-    if (!to.push(g)) inject_inside(g);
-  }
-  return n;
-}
-} // namespace
 
 spin_lock steal_pair;
 
 GRT_NOINLINE bool enter_slow(M* m) noexcept {
   return protocol::answer<hardware>(
-      m,
-      [m] {
-        move(m->p->fresh, m->thief->fresh, m->p->fresh.size() / 2);
-        move(m->p->ready, m->thief->ready, m->p->ready.size() / 2);
-      },
+      m, [m] { m->p->queue.give_half(m->thief->queue); },
       [m](lost_state l) { l == lost_state::poke ? turn(m->p) : announced_end(); });
 }
 
@@ -46,14 +30,7 @@ void deny(M* m) noexcept {
 static void take(M* m, M* victim, P* vp, lost_state back, bool woken_only) noexcept {
   P* p = m->p;
   bool mine = protocol::shut_out<hardware>(victim, vp);
-  if (mine) {
-    std::uint32_t n = woken_only ? 0 : move(vp->fresh, p->fresh, (vp->fresh.size() + 1) / 2);
-    n += move(vp->ready, p->ready, (vp->ready.size() + 1) / 2);
-    if (!n && vp->next) {
-      push_ready(p, vp->next);
-      vp->next = nullptr;
-    }
-  }
+  if (mine) vp->queue.steal_half(p->queue, woken_only);
   protocol::let_go<hardware>(victim, mine, back);
 }
 
@@ -84,17 +61,10 @@ static bool steal(M* m, P* vp, bool woken_only) noexcept {
 }
 
 // Has the goroutine at the front waited age_us, by its owner's own rate of ticks?
-static bool old_front(P* p, const ring& r, std::uint32_t tick, std::uint64_t now, bool fifo) noexcept {
-  std::uint32_t head = racy_read(r.head), n = racy_read(r.tail) - head;
-  G** slots = racy_read(r.slots);
-  if (!slots || !n || n > 1u << 30) return false;
-  std::uint32_t birth = tick - n;
-  if (!fifo) {
-    G* g = racy_read(
-        slots[head & std::min(racy_read(r.mask), 511u)]); // any array has 512 slots; a wrong one is only a wrong hint
-    if (!g) return false;
-    birth = racy_read(g->birth);
-  }
+static bool old_front(P* p, run_queue::part part, std::uint32_t tick, std::uint64_t now) noexcept {
+  run_queue::front at = p->queue.racy_front(part);
+  if (!at.n || at.n > 1u << 30 || !at.oldest) return false;
+  std::uint32_t birth = part == run_queue::of_runq ? tick - at.n : racy_read(at.oldest->birth);
   std::int32_t age = static_cast<std::int32_t>(tick - birth);
   if (age <= 0) return false;
   std::uint64_t average = racy_read(p->average), ticks = tick - static_cast<std::uint32_t>(racy_read(p->tick0)),
@@ -105,14 +75,15 @@ static bool old_front(P* p, const ring& r, std::uint32_t tick, std::uint64_t now
 
 bool stealable(M* m, P* p) noexcept {
   if (p == m->p) return false;
-  std::uint32_t n = racy_surplus(p);
+  std::uint32_t n = p->queue.racy_surplus();
   std::uint64_t tick = racy_read(p->tick);
   std::uint64_t now = arch::cycles(), us = cycles_per_us.load(std::memory_order_relaxed);
   auto births = static_cast<std::uint32_t>(tick); // as G::birth counts
-  if (n >= 2 && (old_front(p, p->fresh, births, now, false) || old_front(p, p->ready, births, now, true))) return true;
+  if (n >= 2 && (old_front(p, run_queue::of_fresh, births, now) || old_front(p, run_queue::of_runq, births, now)))
+    return true;
   P::sighting& s = m->p->seen[p->id];
   std::uint64_t spawns = racy_read(p->id_next);
-  if ((!n && !racy_read(p->next)) || s.tick != tick) {
+  if ((!n && !p->queue.racy_has_next()) || s.tick != tick) {
     s = {tick, spawns, now, now};
     return false;
   }
@@ -142,8 +113,7 @@ bool hunt(M* m) noexcept {
 
 bool hunt_woken(M* m) noexcept {
   deny(m);
-  return steal_from_any(
-      m, true, [](P* p) { return racy_read(p->next) || racy_read(p->ready.tail) != racy_read(p->ready.head); });
+  return steal_from_any(m, true, [](P* p) { return p->queue.racy_has_woken(); });
 }
 
 } // namespace grt

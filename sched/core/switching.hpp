@@ -25,7 +25,7 @@ GRT_INLINE G* pick_or_g0(M* m, P* p, G* self) noexcept {
     return m->g0p;
   }
   if (GRT_UNLIKELY(!n->sp && !n->stk && !stack::has(p->stacks))) { // a window must be made: not under the caller's lock
-    if (!p->fresh.push(n)) inject_inside(n);
+    p->queue.push_fresh(n);
     return m->g0p;
   }
   return n;

@@ -23,7 +23,7 @@ static GRT_NOINLINE void yield_slow(M* m) noexcept {
     watch_mutexes(s, "yield");
     if (hooked & hook_migrate) return yield_migrating(m, s);
   }
-  push_ready(p, s);
+  p->queue.push(s);
   G* n = pick_or_g0(m, p, s);
   if (n == s) { // alone: polling hides that this P is idle, so look for work now and then
     if ((++p->empty & 63) == 0) {
@@ -41,7 +41,7 @@ static GRT_NOINLINE void yield_asked(M* m) noexcept { enter_slow(m) ? yield_slow
 
 // n has been taken from `ready`, with nothing put there yet, and may not be switched to from here.
 static GRT_NOINLINE void yield_to_g0(M* m, G* n) noexcept {
-  if (!(n->sp ? m->p->ready : m->p->fresh).push(n)) inject_inside(n);
+  m->p->queue.put_back(n);
   yield_slow(m);
 }
 
@@ -51,19 +51,13 @@ GRT_NOINLINE void yield_here(M* m) noexcept {
   if (GRT_UNLIKELY(!protocol::enter<hardware>(m))) return yield_asked(m);
   P* p = m->p;
   G* s = m->g;
-  ring& r = p->ready;
-  std::uint32_t h = r.head, t = r.tail;
-  bool slow = (reinterpret_cast<std::uintptr_t>(p->next) | (p->fresh.tail ^ p->fresh.head)) || h == t;
-  if (GRT_UNLIKELY(slow || s->pinned || ((p->tick + 1) & 63) == 0 || hooks.load(std::memory_order_relaxed)))
+  if (GRT_UNLIKELY(!p->queue.can_rotate() || s->pinned || ((p->tick + 1) & 63) == 0 ||
+                   hooks.load(std::memory_order_relaxed)))
     return yield_slow(m);
   p->tick++;
-  prefetch_ahead(r);
-  G* n = r.slots[h & r.mask];
-  r.head = h + 1;
-  if (GRT_UNLIKELY(!n->sp || needs_g0(n))) // fresh and taken over by a thief: its window may have to be made
-    return yield_to_g0(m, n);
-  r.slots[t & r.mask] = s;
-  r.tail = t + 1;
+  // A goroutine that never ran may have come by a thief: its window may have to be made.
+  auto [n, done] = p->queue.rotate(s, [](G* out) { return !out->sp || needs_g0(out); });
+  if (GRT_UNLIKELY(!done)) return yield_to_g0(m, n);
   switch_to(m, s, n, no_lock(m));
 }
 

@@ -150,7 +150,8 @@ void spawn_commit(void* closure) noexcept {
   P* p = m->p;
   g->birth = static_cast<std::uint32_t>(p->tick);
   count_one(p->spawned);
-  if (GRT_UNLIKELY(migrating() || !p->fresh.push(g))) inject_inside(g);
+  if (GRT_UNLIKELY(migrating())) inject_inside(g);
+  else p->queue.push_fresh(g);
   notify();
   leave(m);
 }

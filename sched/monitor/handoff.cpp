@@ -309,7 +309,7 @@ bool blocking_begin() noexcept {
   if (!m || m->lost.load(std::memory_order_relaxed) == lost_state::announced) return false;
   if (grt_tls_hold.holds.load(std::memory_order_relaxed)) return false; // a value that is moved, under a lock
   if (!enter(m)) return true; // adrift already: the P is another's, and its queues are not ours to look at
-  bool others = m->p->next || surplus(m->p) || injected.n.load(std::memory_order_relaxed);
+  bool others = !m->p->queue.empty() || injected.n.load(std::memory_order_relaxed);
   holding h; // to the end: at_rest has a lock
   leave(m);  // a thread may be started now
   M* to = !others ? nullptr : m->keeper ? m->lender : any_resting();

@@ -94,8 +94,7 @@ struct look {
 
   explicit look(bool called) noexcept : called(called), work(injected.n.load(std::memory_order_relaxed) || due <= now) {
     for (unsigned i = 0; i < made && !work; i++) {
-      P* p = all_p[i].load(std::memory_order_relaxed);
-      work = racy_read(p->next) || racy_surplus(p);
+      work = !all_p[i].load(std::memory_order_relaxed)->queue.racy_empty();
     }
     too_many_hogs.store(hogs >= limit, std::memory_order_relaxed);
     if (stands(global_woken, injected.woken)) hungry += waiting(injected.woken);
@@ -113,16 +112,11 @@ struct look {
   }
 
   // The same for a queue of a P. Of `fresh` the head stays while only the newest run, so it is not enough to tell that
-  // the queue was empty meanwhile: then what stands at the head is another goroutine. The array may be replaced while
-  // we look, so only an index that is good in any array is used; a long queue was hardly empty.
-  bool stands(front& seen, const ring& r) const noexcept {
-    std::uint32_t head = racy_read(r.head), n = racy_read(r.tail) - head, mask = racy_read(r.mask);
-    G** slots = racy_read(r.slots);
-    std::uint64_t id = 0;
-    if (slots && mask < ring::least)
-      if (G* g = racy_read(slots[head & mask])) id = racy_read(g->id);
-    bool empty = !n || static_cast<std::int32_t>(n) < 0;
-    if (empty || head != seen.head || id != seen.id) seen = {head, id, now};
+  // the queue was empty meanwhile: then what stands at the head is another goroutine. A long queue was hardly empty.
+  bool stands(front& seen, run_queue::front at) const noexcept {
+    std::uint64_t id = at.exact && at.oldest ? racy_read(at.oldest->id) : 0;
+    bool empty = !at.n || static_cast<std::int32_t>(at.n) < 0;
+    if (empty || at.head != seen.head || id != seen.id) seen = {at.head, id, now};
     return now - seen.since >= slice_ns;
   }
 
@@ -131,8 +125,8 @@ struct look {
     sighting& s = seen[i];
     M* m = protocol::holder_of<hardware>(p);
     std::uint64_t tick = racy_read(p->tick);
-    bool waits = stands(s.ready, p->ready);
-    waits |= stands(s.fresh, p->fresh);
+    bool waits = stands(s.ready, p->queue.racy_front(run_queue::of_runq));
+    waits |= stands(s.fresh, p->queue.racy_front(run_queue::of_fresh));
     bool announced = m->lost.load(std::memory_order_relaxed) == lost_state::announced;
     if (m != s.m || tick != s.tick || announced != s.announced || racy_read(m->g) == m->g0p) {
       bool called_for = announced && called && work && !idle;
@@ -162,7 +156,7 @@ struct look {
     warn();
     std::uint64_t held = now - s.since;
     if (used >= patience_ns) return void(take(i, p, tick, true));
-    bool here = racy_read(p->next) || racy_read(p->ready.head) != racy_read(p->ready.tail);
+    bool here = p->queue.racy_has_woken();
     if (!urgent && !here) return;
     if (held >= 2 * patience_ns) return void(take(i, p, tick, true)); // it may have no core
     if (hogs >= early_most * limit || now < next_early[i] || racy_read(p->starts_at)) return;

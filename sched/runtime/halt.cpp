@@ -90,8 +90,7 @@ bool joins_a_waiter(int tid) noexcept {
 bool somebody_could_run() noexcept {
   if (injected.n.load(std::memory_order_relaxed) || timers_due()) return true;
   for (unsigned i = 0, n = n_made.load(std::memory_order_acquire); i < n; i++) { // [PROCS-1]
-    auto* p = const_cast<const volatile P*>(all_p[i].load(std::memory_order_relaxed));
-    if (p->next || p->fresh.head != p->fresh.tail || p->ready.head != p->ready.tail) return true;
+    if (!all_p[i].load(std::memory_order_relaxed)->queue.racy_empty()) return true;
   }
   return false;
 }

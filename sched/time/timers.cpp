@@ -61,8 +61,7 @@ void timers_run(M* m) noexcept {
       protocol::is_runnable<hardware>(g, wait_reason::none);
       record(m, trace::kind::ready, g->id);
       if (migrating()) inject(g);
-      else if (m->p->next) push_ready(m->p, g);
-      else m->p->next = g; // as Go: who waited for this moment goes first
+      else m->p->queue.offer_next(g); // as Go: who waited for this moment goes first
     }
   }
 }
