@@ -29,7 +29,7 @@ def bar(x, y, value, style):
     length = min(value, SCALE_MOST) * UNIT
     cut = " (cut)" if value > SCALE_MOST else ""
     return (f'<rect class="{style}" x="{x}" y="{y}" width="{length:.1f}" height="{BAR}"/>'
-            f'<text class="small" x="{x + length + 4:.1f}" y="{y + BAR}">{value:g}{cut}</text>')
+            f'<text class="small" x="{x + length + 4:.1f}" y="{y + BAR}">{value:.1f}{cut}</text>')
 
 def draw(rows):
     width, height = NAMES + 2 * PANEL, TOP + ROW * len(rows) + 16
