@@ -28,7 +28,7 @@
 //     slice, so that no P has many more than another. Thieves do not: while no M is idle there are none.
 // F4  The crowd is finite: it takes as many turns as there were goroutines when it began. What they start meanwhile
 //     waits for the next crowd. So the others wait for no more turns than there are runnable goroutines.
-// F5  A goroutine that starts many gives way in go(): see next_ids() in go.cpp. A P asks for goroutine ids at every
+// F5  A goroutine that starts many gives way in go(): see next_ids() in spawn.cpp. A P asks for goroutine ids at every
 //     1,024th spawn at the latest, so at most crowd + 1,024 wait when the crowd begins; from then on it asks at every
 //     16th. Where a slice begins at that moment, the spawner itself may be the front that runs: then 16 more wait.
 //

@@ -236,7 +236,7 @@ inline std::uintptr_t release_of(spin_lock* l) noexcept { return reinterpret_cas
 /// hold is over. Returns when ready() was called on it. `object`: what it waits for, as the program knows it, shown to
 /// people and never followed; of a select, its detail::select_channels.
 void park(G* self, std::uintptr_t release, wait_reason why, const void* object = nullptr) noexcept;
-/// Ends the program if the caller is a signal handler on the alternate stack (sched.cpp).
+/// Ends the program if the caller is a signal handler on the alternate stack (park.cpp).
 void check_signal_stack() noexcept;
 /// `here`: an address in the caller's frame. g: the current goroutine. Asks only where that is outside g's window.
 GRT_INLINE void check_stack_of(const G* g, const void* here) noexcept {
@@ -277,9 +277,9 @@ void timer_arm(timer_node* n, std::uint64_t when, std::uint64_t now) noexcept;
 bool timer_cancel(timer_node* n) noexcept;
 text_out& say_who(text_out& t, const G* g);               // "goroutine 7 [name]"
 text_out& say_birth(text_out& t, const G* g);             // "  created at file:line\n", or a code address
-void report_begin(const G* g, const char* what) noexcept; // "grt: fatal: goroutine 7 [name]: what" (exit.cpp)
+void report_begin(const G* g, const char* what) noexcept; // "grt: fatal: goroutine 7 [name]: what" (goexit.cpp)
 [[noreturn]] void report_end(const G* g) noexcept;        // its stack, where it was created; aborts
-void watch_thread_end() noexcept;                         // each thread of the runtime as it starts (exit.cpp)
+void watch_thread_end() noexcept;                         // each thread of the runtime as it starts (goexit.cpp)
 [[noreturn]] void end_unwound() noexcept;                 // where a forced unwind leaves the goroutine's function
 void terminated(M* m) noexcept;                           // std::terminate was called: reports if grt::exit() is why
 extern arch::fp_env fp_default; // the process's when the runtime started; every thread of the runtime begins with it

@@ -1,4 +1,4 @@
-// sched/protocol/bracket.hpp - ask, donate, take: who may touch a P, as templates over the memory (protocol.hpp).
+// sched/protocol/bracket.hpp - ask, donate, take: who may touch a P, as templates over the memory (memory.hpp).
 //
 // An M has `in`, `lost` and `thief`. M::lost, the word between the owner of a P and whoever wants some of its work:
 //

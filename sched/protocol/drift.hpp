@@ -1,5 +1,5 @@
 // sched/protocol/drift.hpp - the priority of a thread whose goroutine has no P, as templates over the memory
-// (protocol.hpp). Who is lowered, and why: handoff.cpp.
+// (memory.hpp). Who is lowered, and why: handoff.cpp.
 //
 // An M has `drift`, a word of three parts: the state; whether the goroutine had announced its call; how often it has
 // gone adrift, so that a word never comes back.

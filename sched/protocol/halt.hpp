@@ -1,4 +1,4 @@
-// sched/protocol/halt.hpp - goroutines stand still and go on again, as templates over the memory (protocol.hpp). When
+// sched/protocol/halt.hpp - goroutines stand still and go on again, as templates over the memory (memory.hpp). When
 // that happens, and who decides it: halt.hpp.
 //
 // An M has what the bracket needs; `halted` is a futex word, 1 while goroutines stand still.

@@ -1,4 +1,4 @@
-// sched/protocol/handoff.hpp - how a P gets another M, as templates over the memory (protocol.hpp). Who decides it and
+// sched/protocol/handoff.hpp - how a P gets another M, as templates over the memory (memory.hpp). Who decides it and
 // what a goroutine without a P may do: handoff.cpp; pinned goroutines: pin.cpp.
 //
 // An M has `p`, `turn`, `rest_next` and what the bracket needs; a P has `m`.

@@ -1,5 +1,5 @@
 // sched/protocol/held.hpp - what parks, wakes and picks owe to the scavenger, as templates over the memory
-// (protocol.hpp).
+// (memory.hpp).
 //
 // The states of G::held, and why nobody switches to a goroutine whose pages are being dropped: scavenge.cpp, H1 to H4.
 //

@@ -1,5 +1,5 @@
 // sched/protocol/hold.hpp - a goroutine keeps its P while it has to do with locks of the runtime, as templates over the
-// memory (protocol.hpp). Why: grt/detail/hold.hpp, which has the owner's side in assembly.
+// memory (memory.hpp). Why: grt/detail/hold.hpp, which has the owner's side in assembly.
 //
 // An M has `words` of its thread: `holds`, which that thread alone writes, and `barred`.
 //

@@ -1,5 +1,5 @@
 // sched/protocol/look.hpp - how debugging code reads a goroutine that may be running, as templates over the memory
-// (protocol.hpp).
+// (memory.hpp).
 //
 // A goroutine has a sequence count, G::seq. Its bit 0 belongs to the switch; the rest counts switches:
 //
@@ -8,7 +8,7 @@
 //          still until somebody switches to it
 //   odd    stands on a thread, and may change all of that         the switch that enters it, before its first
 //                                                                 instruction; an ended goroutine whose window the next
-//                                                                 one takes over counts for both (sched/core/sched.cpp)
+//                                                                 one takes over counts for both (end.cpp)
 //
 // The count belongs to the slot, not to the goroutine: it goes on when the slot is used again. So one reader's pattern
 // is enough for every question: read seq, read everything else, read seq again. Both reads equal: nothing was switched

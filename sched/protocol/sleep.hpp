@@ -1,5 +1,5 @@
 // sched/protocol/sleep.hpp - who wakes a sleeping M, and how a goroutine parks, as templates over the memory
-// (protocol.hpp).
+// (memory.hpp).
 //
 // Sleepers: watch, submit. `need_watch` says that somebody sleeps and nobody watches.
 //

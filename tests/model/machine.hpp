@@ -1,4 +1,4 @@
-// tests/model/machine.hpp - a small machine on which the templates of sched/protocol*.hpp run through all
+// tests/model/machine.hpp - a small machine on which the templates of sched/protocol/ run through all
 // interleavings.
 //
 // A thread's program is ordinary C++ over the policy `modelled`. It is a function of the results of its operations, so

@@ -1,41 +1,62 @@
 #!/usr/bin/env python3
-"""Writes docs/memory-order.md's index: every tag, its places, and the line that explains it. --check compares instead of writing."""
+"""Checks docs/memory-order.md, which is written by hand: one row for each memory-order tag of the code.
+
+tag_index.py [--check]    0: clean; 1: each finding on a line of its own
+A row is `| [TAG-n] | releasing side | acquiring side | meaning |`. A tag of the code without a row, a row without a tag, two rows for
+one tag, a row without a meaning, and a file named in a row that does not have the tag are findings.
+"""
 import collections, pathlib, re, sys
 
 root = pathlib.Path(__file__).resolve().parents[2]
-INTRO = """# Memory orders
+FOLDERS = ("include", "base", "arch", "stack", "sched", "chan", "sync", "net", "debug")
+SUFFIXES = {".cpp", ".hpp", ".h", ".S"}
 
-Every acquire, release and sequentially consistent operation of the library carries a tag, `[NAME-n]`, at both of its ends. This index is generated
-(`tests/style/tag_index.py`); the test `memory_order_tags` fails on an untagged order and on a tag without a releasing and an acquiring
-end; `memory_order_index` fails if this page is out of date.
+def tags_in_code():
+    """tag -> the files that have it."""
+    found = collections.defaultdict(set)
+    for folder in FOLDERS:
+        for path in sorted((root / folder).rglob("*")):
+            if path.suffix in SUFFIXES:
+                for tag in re.findall(r"\[([A-Z]+-\d+)\]", path.read_text()):
+                    found[tag].add(str(path.relative_to(root)))
+    return found
 
-"""
+def findings(page, code):
+    rows = collections.defaultdict(list)
+    for number, line in enumerate(page.splitlines(), 1):
+        if m := re.match(r"\| \[([A-Z]+-\d+)\] \|(.*)\|$", line):
+            rows[m[1]].append((number, [c.strip() for c in m[2].split("|")]))
+    for tag in sorted(set(code) - set(rows)):
+        yield f"[{tag}] ({', '.join(sorted(code[tag]))}) has no row"
+    for tag, found in rows.items():
+        where = f"line {found[0][0]}: [{tag}]"
+        if tag not in code:
+            yield f"{where} is not in the code"
+            continue
+        if len(found) > 1:
+            yield f"{where} has {len(found)} rows"
+        cells = found[0][1]
+        if len(cells) != 3 or not all(cells):
+            yield f"{where} needs both sides and a meaning"
+            continue
+        for side in cells[:2]:
+            files = re.findall(r"`([\w./]+\.\w+)`", side)
+            if not files:
+                yield f"{where} names no file in '{side}'"
+            for file in files:
+                if file not in code[tag]:
+                    yield f"{where}: {file} does not have this tag"
 
 def main():
-    tags = collections.defaultdict(list)
-    for folder in ("include", "base", "arch", "stack", "sched", "chan", "sync", "net", "debug"):
-        for path in sorted((root / folder).rglob("*")):
-            if path.suffix not in (".cpp", ".hpp", ".h", ".S"):
-                continue
-            for line in path.read_text().splitlines():
-                for m in re.finditer(r"\[([A-Z]+-\d+)\](.*)", line):
-                    said = m[2].strip(" ;.*/")
-                    tags[m[1]].append((str(path.relative_to(root)), said))
-    text = INTRO
-    for tag, ends in sorted(tags.items()):
-        text += f"## {tag}\n"
-        for path in dict.fromkeys(p for p, _ in ends):
-            words = [w for p, w in ends if p == path and len(w) > 12]
-            text += f"- `{path}`" + (": " + "; ".join(dict.fromkeys(words)) if words else "") + "\n"
-        text += "\n"
-    out = root / "docs" / "memory-order.md"
-    if "--check" in sys.argv:
-        if not out.exists() or out.read_text() != text.rstrip() + "\n":
-            print("docs/memory-order.md is out of date: run tests/style/tag_index.py")
-            return 1
-        print("memory-order.md: up to date")
-        return 0
-    out.write_text(text.rstrip() + "\n")
-    return 0
+    if sys.argv[1:] not in ([], ["--check"]):
+        print("tag_index.py: unknown argument; valid: --check", file=sys.stderr)
+        return 2
+    page, code = root / "docs/memory-order.md", tags_in_code()
+    if not page.exists():
+        print("docs/memory-order.md is missing")
+        return 1
+    found = [f"docs/memory-order.md: {f}" for f in findings(page.read_text(), code)]
+    print("\n".join(found) if found else f"memory-order.md: {len(code)} tags, each has its row")
+    return bool(found)
 
 sys.exit(main())
