@@ -1,4 +1,4 @@
-// chan/select.cpp - see select.hpp.
+// chan/select.cpp - runs a select: the fast path, the locked attempt, the wait. select.hpp has the protocol.
 #include "chan/select.hpp"
 
 #include <grt/context.hpp>

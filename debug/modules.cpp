@@ -183,7 +183,7 @@ symbolizer::~symbolizer() {
 const symbolizer::text& symbolizer::name(std::uintptr_t pc) noexcept {
   static constexpr text nothing{};
   if (!cache_ || !pc) return nothing;
-  entry& e = cache_[pc * 0x9E3779B97F4A7C15u >> 57];
+  entry& e = cache_[pc * 0x9E3779B97F4A7C15u >> 57]; // Fibonacci hashing: the upper 7 bits select one of 128 slots
   if (e.pc != pc) {
     fill(e.said, pc);
     e.pc = pc;

@@ -1,4 +1,4 @@
-// debug/peek.cpp - see peek.hpp.
+// debug/peek.cpp - reads memory that may be unmapped, by system calls. See peek.hpp.
 #include "debug/peek.hpp"
 
 #include <algorithm>

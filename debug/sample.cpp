@@ -1,4 +1,4 @@
-// debug/sample.cpp - see sample.hpp.
+// debug/sample.cpp - the reader's and the handler's side of a sample. sample.hpp has the protocol.
 #include "debug/sample.hpp"
 
 #include <algorithm>

@@ -9,7 +9,7 @@
 //   idle     there is no request                              asked: the reader
 //   asked    the signal is on its way                         taken: the handler;  idle: the reader, after 20 ms
 //   taken    the handler writes the frames                    done: the handler;  dropped: the reader, after 50 ms
-//   done     the frames belong to the reader [SAMPLE-1]       idle: the reader
+//   done     the frames belong to the reader                  idle: the reader  [SAMPLE-1]
 //   dropped  the reader does not want the frames any more     idle: the handler
 //
 // There is one request at a time. A second reader, which may be a signal handler that interrupted the first, gets no

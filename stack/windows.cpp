@@ -38,7 +38,7 @@ constexpr std::size_t chunk_bytes = 64 << 20, canary_words = 8;
 // Reserved below an arena. A frame that jumps over the guard of the lowest window, or an overflow without a guard, must
 // not reach what the kernel has mapped there: thread stacks, the runtime's own memory.
 constexpr std::size_t spare_below = stack_max_most;
-constexpr std::uint64_t canary_value = 0x9e3779b97f4a7c15;
+constexpr std::uint64_t canary_value = 0x9e3779b97f4a7c15; // 2^64 / golden ratio: not written by chance
 
 std::size_t default_class = 2, credits, slack;
 std::uint32_t batch = 128;

@@ -17,7 +17,7 @@
 
 namespace grt {
 namespace {
-constexpr std::uint64_t starve_ns = 1000000;
+constexpr std::uint64_t starve_ns = 1000000; // 1 ms, which grt/sync.hpp promises
 
 // Spinning pays only if this P has nothing else to run and the holder runs on another P.
 bool may_spin() noexcept {
@@ -136,8 +136,8 @@ GRT_NOINLINE void wait_group::add(int n) {
                                      std::memory_order_acq_rel, std::memory_order_relaxed))
       return;
   }
-  // There are waiters, and the count may fall to zero. Only under the lock: then a waiter that leaves early, and whose
-  // caller may destroy the object, has to wait for the lock and for nothing else.
+  // There are waiters, and the count may fall to zero. It falls under the lock only. So a waiter that leaves early, and
+  // whose caller may then destroy the object, has to wait for the lock and for nothing else.
   hold();
   lock_.lock();
   lock_.tsan_acquire();
