@@ -1,10 +1,11 @@
-// arch/arch.hpp - the few instructions C++ has no words for, and GRT_OPAQUE.
+// arch/arch.hpp - the few instructions that C++ cannot express, and the function attributes that a switch needs.
 #pragma once
 #include <cstdint>
 
-// A function through which the compiler must not look, so that a value bound to a thread is never carried across a
-// switch. gcc -O2 merges two calls of a `noinline` accessor around a switch into one; noipa forbids it. clang has no
-// noipa: there the body must also pass its result through GRT_LAUNDER.
+// GRT_OPAQUE marks a function that the compiler must not look into. A goroutine may continue on another thread after a
+// switch, so the compiler must never carry a value that is bound to a thread across one. `noinline` is not enough:
+// gcc -O2 merges two calls of a `noinline` accessor, one before and one after a switch, into one call. `noipa` forbids
+// that. clang has no noipa: there the function must also pass its result through GRT_LAUNDER.
 #if defined(__clang__)
 #define GRT_OPAQUE __attribute__((noinline))
 #else
@@ -19,7 +20,8 @@
 
 namespace grt::arch {
 
-/// Tells the core that this is a spin loop (PAUSE; ISB on AArch64, where YIELD does nothing on most cores).
+/// Tells the core that this is a spin loop: PAUSE on x86-64, ISB on AArch64. AArch64 has YIELD for this purpose, but on
+/// most cores it does nothing.
 GRT_INLINE void relax() noexcept {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
@@ -30,7 +32,7 @@ GRT_INLINE void relax() noexcept {
 #endif
 }
 
-/// A monotonic counter that costs a few nanoseconds: TSC or CNTVCT_EL0. Unit: 1 / cycles_per_us() microseconds.
+/// Reads a monotonic counter, the TSC or CNTVCT_EL0, in a few nanoseconds. Unit: 1 / cycles_per_us() microseconds.
 GRT_INLINE std::uint64_t cycles() noexcept {
 #if defined(__x86_64__)
   return __builtin_ia32_rdtsc();
@@ -41,7 +43,7 @@ GRT_INLINE std::uint64_t cycles() noexcept {
 #endif
 }
 
-/// What unwinding starts from: the registers a callee saves, where the stack is, and where the program.
+/// The registers that unwinding starts from: program counter, stack pointer and the callee-saved registers.
 struct registers {
 #if defined(__x86_64__)
   static constexpr int saved_n = 6; // rbx rbp r12 r13 r14 r15
@@ -50,7 +52,7 @@ struct registers {
 #endif
   std::uintptr_t pc, sp, saved[saved_n];
 };
-/// Those of the function this is inlined into; good until it returns.
+/// Captures the registers of the function that this is inlined into. They are valid until that function returns.
 GRT_INLINE void capture(registers& r) noexcept {
 #if defined(__x86_64__)
   asm volatile(
@@ -69,8 +71,8 @@ GRT_INLINE void capture(registers& r) noexcept {
 #endif
 }
 
-/// Loads a pointer-sized initial-exec thread variable through a volatile asm: read anew at every call, never hoisted
-/// over a switch, three instructions (two on x86-64).
+/// Loads a pointer-sized thread variable of the initial-exec model through a volatile asm. Every use reads the variable
+/// anew, and the compiler cannot hoist the read over a switch. Two instructions on x86-64, four on AArch64.
 #if defined(__x86_64__)
 #define GRT_LOAD_TLS(out, symbol)                                                                                      \
   asm volatile("movq " symbol "@gottpoff(%%rip), %0\n\tmovq %%fs:(%0), %0" : "=r"(out) : : "memory")

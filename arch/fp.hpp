@@ -1,7 +1,8 @@
-// arch/fp.hpp - the floating-point environment that attr::fp_env makes a goroutine's own.
+// arch/fp.hpp - saves and loads the floating-point environment of a goroutine that was started with attr::fp_env.
 //
-// x86-64: MXCSR, with its sticky flags, and the x87 control word. AArch64: FPCR. The x87 status word and FPSR, where
-// the sticky flags of those units are, stay the thread's.
+//           belongs to the goroutine                         stays with the thread
+//   x86-64  MXCSR with its sticky flags, x87 control word    x87 status word, which holds the x87's sticky flags
+//   AArch64 FPCR                                             FPSR, which holds the sticky flags
 #pragma once
 #include <cstdint>
 
@@ -30,7 +31,8 @@ GRT_INLINE fp_env fp_save() noexcept {
 
 GRT_INLINE void fp_load(const fp_env& e) noexcept {
 #if defined(__x86_64__)
-  // A flag that somebody else left in the status word would trap at the next instruction once it is unmasked.
+  // If an exception is unmasked (0x3f: the six exception masks), clear the status word first. A flag that another
+  // goroutine left there would trap at the next x87 instruction.
   if ((e.control & 0x3f) != 0x3f) asm volatile("fnclex" ::: "memory");
   asm volatile("ldmxcsr %0\n\tfldcw %1" ::"m"(e.mxcsr), "m"(e.control) : "memory");
 #else

@@ -1,8 +1,8 @@
-// base/check.cpp - text without stdio, the claim on the one report, and the two ways to die.
+// base/check.cpp - text output without stdio, the claim on the fatal report, and the functions that end the process.
 //
-// The claim is one word: the process and the thread that holds it, so that a forked child does not wait for a thread
-// that it does not have. It guards no data. A waiter sleeps in steps of 5 ms: a futex would have to be woken, and a
-// dying process wakes nobody.
+// The claim is one word. It names the process and the thread that hold it: because it names the process, a forked child
+// does not wait for a thread that only its parent has. The claim guards no data, so its accesses are relaxed. A waiter
+// sleeps in steps of 5 ms. Rejected: a futex, which must be woken; a dying process wakes nobody.
 #include "base/check.hpp"
 
 #include <cerrno>
@@ -55,7 +55,7 @@ void text_out::flush() noexcept {
   n_ = 0;
 }
 
-// From the linker, of the program or the shared library that we are linked into.
+// Defined by the linker for the program or the shared library that this file is linked into.
 extern "C" __attribute__((visibility("hidden"))) const char __ehdr_start, etext;
 
 namespace {
@@ -73,7 +73,7 @@ void backtrace(text_out& t, bool line_by_line) noexcept {
         o->t.str("    ").hex(ip);
         if (ip >= base && ip < reinterpret_cast<std::uintptr_t>(&etext)) o->t.str("  +").hex(ip - base);
         o->t.str("\n");
-        if (o->line_by_line) o->t.flush(); // the next frame may be one that nobody can read
+        if (o->line_by_line) o->t.flush(); // reading the next frame may fault
         return ++o->depth < 32 ? _URC_NO_REASON : _URC_END_OF_STACK;
       },
       &o);
@@ -87,19 +87,19 @@ void write_backtrace(int fd) noexcept {
 }
 
 namespace {
-std::atomic<std::uint64_t> claim{0}; // 0: nobody's
+std::atomic<std::uint64_t> claim{0}; // 0: free
 
 std::uint64_t this_process() noexcept { return static_cast<std::uint64_t>(getpid()) << 32; }
 std::uint64_t this_thread() noexcept { return this_process() | static_cast<std::uint32_t>(syscall(SYS_gettid)); }
-// Whoever held it in the parent is not here.
+// A holder with another process id is a thread of the parent, which does not exist in this forked child.
 bool is_free(std::uint64_t holder) noexcept { return holder >> 32 != this_process() >> 32; }
 
-// Sleeps until `holder` has given up the claim. false: it still has the claim after 10 s.
+// Sleeps until `holder` has given up the claim. Returns false if it still has the claim after 10 s.
 bool await_end_of(std::uint64_t holder) noexcept {
   for (int i = 0; i < 2000; i++) {
     if (claim.load(std::memory_order_relaxed) != holder) return true;
     timespec step{0, 5'000'000};
-    syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, &step, nullptr); // raw: not a point where a thread is cancelled
+    syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, &step, nullptr); // raw: not a cancellation point
   }
   return false;
 }

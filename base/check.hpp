@@ -1,8 +1,9 @@
-// base/check.hpp - three grades of assertion, and how the library dies.
+// base/check.hpp - two kinds of assertion, and how the library reports a fatal error and ends the process.
 //
-// GRT_CHECK   all builds: corruption, the program cannot go on. Reports and aborts.
-// GRT_DCHECK  debug builds (no NDEBUG): an invariant of ours.
-// The caller's mistakes are exceptions or error codes, never these.
+// GRT_CHECK   In all builds. For corruption after which the program cannot go on. Reports and aborts.
+// GRT_DCHECK  In debug builds only (no NDEBUG). For an invariant of the library.
+//
+// A mistake of the caller raises an exception or returns an error code; it never fails one of these checks.
 // A fatal path allocates nothing and takes no lock: it formats into a buffer on the stack and writes to descriptor 2.
 #pragma once
 #include <atomic>
@@ -12,7 +13,7 @@
 
 namespace grt {
 
-/// A bounded line buffer for fatal paths; async-signal-safe. Flushes to `fd` when full and at destruction.
+/// A bounded text buffer for fatal paths. It is flushed to `fd` when it is full and at destruction. Async-signal-safe.
 class text_out {
 public:
   explicit text_out(int fd) noexcept : text_out(fd, own_, sizeof own_) {}
@@ -34,49 +35,53 @@ private:
   std::size_t size_, n_ = 0;
   char own_[512];
 };
-/// The same with room for a whole warning and its stack, so that it is one write.
+/// A text_out with room for a whole warning and its stack trace, so that both go out in one write.
 class long_text_out : public text_out {
 public:
   explicit long_text_out(int fd) noexcept : text_out(fd, buf_, sizeof buf_) {}
-  ~long_text_out() { flush(); } // before the buffer goes
+  ~long_text_out() { flush(); } // while buf_ still exists
 
 private:
   char buf_[2048];
 };
 
-/// The caller's stack, a line a frame, innermost first: address, and +offset into the executable as addr2line wants it.
-/// Signal handlers too.
+/// Writes the caller's stack, one line per frame, innermost first. A line has the address, and its +offset into the
+/// executable in the form that addr2line expects. May be called in a signal handler.
 void write_backtrace(int fd) noexcept;
 void write_backtrace(text_out& t) noexcept;
 
-// Reports. A process dies of one report, which is whole: every text that begins with "grt: fatal:" is written by the
-// thread that holds the claim.
-/// Gives the caller the claim; called before the first word of a report. If another thread holds it, the caller sleeps
-/// until that thread has ended the process. If the process is still alive after 10 s, the caller takes the claim over.
-/// If the caller holds it already, its report has failed on the way: aborts at once. Async-signal-safe.
+// Reports. A process dies with exactly one complete report. Only the thread that holds the claim on the report writes
+// text that begins with "grt: fatal:".
+/// Acquires the claim for the calling thread. Call it before the first word of a report. If another thread holds the
+/// claim, the caller sleeps until that thread has ended the process. If the process is still alive after 10 s, the
+/// caller takes the claim over. If the caller holds the claim already, its own report has failed half-way, and it
+/// aborts at once. `ask_cause`: also call report_cause. Async-signal-safe.
 void claim_report(bool ask_cause = true) noexcept;
-/// The process goes on after all.
+/// Releases the claim, because the process goes on after all.
 void drop_report() noexcept;
-/// The caller holds the claim.
+/// Returns whether the calling thread holds the claim.
 bool reporting() noexcept;
-/// Sleeps as long as another thread holds the claim, 10 s at most.
+/// Sleeps while another thread holds the claim, for 10 s at most.
 void await_report() noexcept;
-/// Null, or called by the thread that has just taken the claim: writes what may be the cause of all that follows.
+/// Null, or a function that the thread that has just acquired the claim calls. It writes what may be the cause of the
+/// failure that is about to be reported.
 extern std::atomic<void (*)() noexcept> report_cause;
 
-/// Writes "grt: fatal: MESSAGE\n" to stderr and aborts. Any thread, any state, signal handlers too.
+/// Writes "grt: fatal: MESSAGE\n" to stderr and aborts. May be called by any thread in any state, and in a signal
+/// handler.
 [[noreturn]] void fatal(const char* message) noexcept;
 /// The same with a decimal number after the message.
 [[noreturn]] void fatal(const char* message, std::uint64_t number) noexcept;
-/// This process is a forked child of one in which the runtime ran: of its threads only the caller is left, so whoever
-/// finds it set in a slow path says so and aborts.
+/// True in a forked child of a process in which the runtime ran. Of the parent's threads only the one that called fork
+/// exists in the child, so a slow path that finds this set calls die_forked().
 extern std::atomic<bool> forked;
 [[noreturn]] void die_forked() noexcept;
 
-/// The calling code runs on its thread's alternate signal stack: it is, or is called by, a signal handler. Costs a
-/// system call. Async-signal-safe.
+/// Returns whether the caller runs on its thread's alternate signal stack, that is, in a signal handler or in a
+/// function that one has called. Costs a system call. Async-signal-safe.
 bool on_signal_stack() noexcept;
-/// A signal handler has called something that waits, and to wait there would corrupt. See docs/signals.md.
+/// Reports that a signal handler has called a function that waits. To wait there would corrupt the state of the code
+/// that it interrupted. See docs/signals.md.
 [[noreturn]] void die_in_handler() noexcept;
 [[noreturn]] void check_failed(const char* condition, const char* file, int line) noexcept;
 

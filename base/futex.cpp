@@ -1,10 +1,13 @@
-// base/futex.cpp - membarrier and what stands in for it.
+// base/futex.cpp - membarrier(2), and the substitutes for kernels that do not have it.
 //
-// The mprotect substitute: taking write permission from a page this process has written makes the kernel interrupt
-// every core that runs one of its threads, and an interrupt is a full fence on x86. On AArch64 the TLB is invalidated
-// by broadcast without an interrupt, so there the caller visits every core instead: whoever ran there is switched out
-// meanwhile, and a switch is a full fence (Linux, kernel/sched/core.c, __schedule); who runs nowhere has been switched
-// out before. Cores that refuse the visit are offline or outside the cpuset: none of our threads is there.
+// On x86 the substitute is mprotect. When write permission is taken from a page that this process has written, the
+// kernel interrupts every core that runs one of the process's threads, to invalidate TLB entries. On x86 an interrupt
+// is a full fence.
+//
+// On AArch64 mprotect would not do: the TLB is invalidated by broadcast, without an interrupt. There the caller visits
+// every core instead. A thread that ran on that core is switched out meanwhile, and a switch is a full fence (Linux,
+// kernel/sched/core.c, __schedule). A thread that runs on no core has been switched out before. A core that refuses the
+// visit is offline or outside the cpuset, so none of our threads runs on it.
 #include "base/futex.hpp"
 
 #include <algorithm>
@@ -27,7 +30,8 @@ long call(int command) noexcept { return syscall(SYS_membarrier, command, 0, 0);
 void shoot_down() noexcept {
   spin_guard hold(page_lock);
   mprotect(page, 4096, PROT_READ | PROT_WRITE);
-  __atomic_fetch_add(static_cast<int*>(page), 1, __ATOMIC_RELAXED); // present and dirty, or nothing is shot down
+  // The page must be present and dirty, otherwise there is no TLB entry to invalidate.
+  __atomic_fetch_add(static_cast<int*>(page), 1, __ATOMIC_RELAXED);
   mprotect(page, 4096, PROT_READ);
 }
 

@@ -1,13 +1,17 @@
-// base/san.hpp - what the sanitizers and Valgrind must be told. All empty in a plain build.
+// base/san.hpp - what the runtime tells the sanitizers and Valgrind. All of it is empty in a plain build.
 //
-// ASan: start_switch before and finish_switch after every change of stack; a null save pointer when the old stack will
-// not be resumed. A window is poisoned while nobody is bound to it, so that a pointer to a dead goroutine's stack is
-// found at its first use; its pages go too, lest a stale pointer in them hide a leak. All of it on g0, when its last
-// owner has left: these builds end every goroutine by way of g0, as does Valgrind's, where NOACCESS stands for poison.
-// LeakSanitizer: G slabs, Ps, Ms and windows are root regions; so is the fake stack of a parked goroutine (the copy of
-// its frames that detect_stack_use_after_return makes). TSan: one fiber per goroutine, made at its first run, switched
-// with no_sync (flag 0 would order everything on one thread and hide real races), so every hand-over is annotated by
-// release and acquire.
+// ASan. start_switch is called before every change of stack and finish_switch after it. The save pointer is null when
+// the old stack will not be resumed. A window is poisoned while no goroutine is bound to it, so that the first use of a
+// pointer into a dead goroutine's stack is found. The pages of the window are dropped as well, because a stale pointer
+// in them could hide a leak. Both happen on g0, after the last owner has left the window: in these builds every
+// goroutine ends by way of g0. Under Valgrind the same is done with NOACCESS instead of poison.
+//
+// LeakSanitizer. G slabs, Ps, Ms and windows are root regions. So is the fake stack of a parked goroutine, which is the
+// copy of its frames that detect_stack_use_after_return makes.
+//
+// TSan. Each goroutine has one fiber, made at its first run and switched to with the flag no_sync. (Flag 0 would order
+// everything that runs on one thread, and so hide real races.) Therefore every hand-over is annotated with a release
+// and an acquire.
 #pragma once
 #include <cstddef>
 #include <sys/mman.h>
@@ -20,8 +24,8 @@
 #define GRT_TSAN GRT_DETAIL_TSAN
 #define GRT_SANITIZED (GRT_ASAN || GRT_TSAN)
 
-// sched/, stack/, arch/ and base/ are compiled without -fsanitize=thread in such a build, so the compiler does not say
-// it: the build does.
+// In a TSan build sched/, stack/, arch/ and base/ are compiled without -fsanitize=thread. The compiler does not define
+// its macro there, so the build defines GRT_BUILD_TSAN.
 #if defined(GRT_BUILD_TSAN) && !GRT_DETAIL_TSAN
 #undef GRT_TSAN
 #undef GRT_SANITIZED
@@ -65,8 +69,8 @@ void AnnotateIgnoreWritesEnd(const char* file, int line);
 
 namespace grt::san {
 
-/// Asked while starting. Without Valgrind's header at build time the answer is no, and a run under it finds little
-/// address space.
+/// Returns whether the process runs under Valgrind; called while the runtime starts. If Valgrind's header was missing
+/// at build time the answer is always false, and a run under Valgrind then has little address space.
 inline bool on_valgrind() noexcept {
 #if GRT_VALGRIND
   return RUNNING_ON_VALGRIND;
@@ -75,13 +79,14 @@ inline bool on_valgrind() noexcept {
 #endif
 }
 
-/// A window that may become a stack. Valgrind searches them one by one: keep runs under 10,000.
+/// Registers a window that may become a stack. Valgrind searches registered stacks one by one, so keep the number of
+/// windows in a run under Valgrind below 10,000.
 inline void register_stack([[maybe_unused]] char* low, [[maybe_unused]] char* high) noexcept {
 #if GRT_VALGRIND
   (void)VALGRIND_STACK_REGISTER(low, high - 1);
 #endif
 }
-/// A window gets an owner, who finds nothing in it. `valgrind`: what on_valgrind() said.
+/// Call when a window gets an owner. For the owner its contents are undefined. `valgrind`: the result of on_valgrind().
 inline void open_window([[maybe_unused]] char* low, [[maybe_unused]] char* top, [[maybe_unused]] char* high,
                         [[maybe_unused]] bool valgrind) noexcept {
 #if GRT_ASAN
@@ -90,7 +95,7 @@ inline void open_window([[maybe_unused]] char* low, [[maybe_unused]] char* top, 
   if (valgrind) (void)VALGRIND_MAKE_MEM_UNDEFINED(low, top - low);
 #endif
 }
-/// Its owner has left. The lowest page may hold a canary: it keeps its bytes.
+/// Call when the owner of a window has left it. The lowest page keeps its bytes, because it may hold a canary.
 inline void close_window([[maybe_unused]] char* low, [[maybe_unused]] char* high,
                          [[maybe_unused]] bool valgrind) noexcept {
 #if GRT_ASAN
@@ -111,9 +116,9 @@ inline void acquire([[maybe_unused]] void* p) noexcept {
   __tsan_acquire(p);
 #endif
 }
-/// TSan: what earlier goroutines did on this stack is no party to a race. mmap, intercepted while writes are ignored,
-/// clears the shadow; acquire and release instead would order one owner of a window after the other, and hide their
-/// races.
+/// TSan: makes it forget what earlier goroutines did on this stack, so that they are no party to a race. An mmap that
+/// TSan intercepts while writes are ignored clears the shadow memory. Rejected: acquire and release, which would order
+/// each owner of a window after the previous one, and so hide races between them.
 inline void forget_accesses([[maybe_unused]] char* low, [[maybe_unused]] char* high) noexcept {
 #if GRT_TSAN
   AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
@@ -123,7 +128,8 @@ inline void forget_accesses([[maybe_unused]] char* low, [[maybe_unused]] char* h
   AnnotateIgnoreWritesEnd(__FILE__, __LINE__);
 #endif
 }
-/// TSan: memory that the runtime orders by means TSan does not see is nobody's write when it is mapped.
+/// TSan: maps memory without counting that as a write by the caller. For memory whose accesses the runtime orders in
+/// ways that TSan does not see.
 inline void* map_quietly(std::size_t n, int prot = PROT_READ | PROT_WRITE, int flags = 0) noexcept {
 #if GRT_TSAN
   AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
@@ -141,8 +147,9 @@ inline void root_region([[maybe_unused]] const void* p, [[maybe_unused]] std::si
 }
 
 #if GRT_ASAN
-/// How long the mapping is that a fake stack (ASan's, opaque) for a stack of `bytes` begins: a page, flags, and as many
-/// bytes for each of 11 sizes of frame. compiler-rt's asan_fake_stack.h, unchanged since 2013.
+/// Returns the size of the mapping at whose start ASan's fake stack for a stack of `bytes` lies. The fake stack is
+/// opaque. It consists of a page, flags, and for each of 11 frame sizes as many bytes as the stack has (rounded up to a
+/// power of two between 64 KB and 1 MB). Source: compiler-rt's asan_fake_stack.h, unchanged since 2013.
 inline std::size_t fake_stack_bytes(std::size_t bytes) noexcept {
   unsigned log = 16;
   while (log < 20 && (std::size_t{1} << log) < bytes) log++;
@@ -151,14 +158,14 @@ inline std::size_t fake_stack_bytes(std::size_t bytes) noexcept {
 #endif
 
 #if GRT_TSAN
-// Up to gcc 12 its library has 8,192 places for threads and fibers, 64 of them kept for the lately dead, and dies of
-// one more by a check that tells a user nothing.
+// The TSan library of gcc up to 12 has 8,192 slots for threads and fibers, and keeps 64 of them for recently ended
+// ones. If more are needed it aborts with a check failure that tells a user nothing. 8,000 leaves slots for threads.
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 13
 inline constexpr unsigned fibers_most = 8000;
 #else
 inline constexpr unsigned fibers_most = ~0u;
 #endif
-inline unsigned fibers = 0; // of goroutines
+inline unsigned fibers = 0; // of goroutines, now
 
 inline void* make_fiber() noexcept {
   if (__atomic_add_fetch(&fibers, 1, __ATOMIC_RELAXED) > fibers_most)

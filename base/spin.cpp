@@ -9,11 +9,14 @@
 
 namespace grt::detail {
 
-// Locks are held for tens of instructions. Who waits for longer than some microseconds waits for a thread that has no
-// core: with more threads than cores the kernel takes it from a holder, too. So then the core is given away; and where
-// that does not help, because the holder has a lower priority (a thread of the program's own), it is left for a while.
-// A handler that waits for a lock that the interrupted code holds would wait for ever; on the alternate stack it is
-// known for a handler.
+// A lock is held for tens of instructions. So a waiter that has spun for some microseconds waits for a thread that has
+// no core: with more threads than cores, the kernel also preempts holders. The waiter
+//   1. spins for 8 rounds, with 4, 8, then 16 pauses a round;
+//   2. gives its core away with sched_yield and spins again, 16 times;
+//   3. then sleeps 50 us before each further attempt. sched_yield does not help if the holder has a lower priority, as
+//      a thread of the program may have.
+// A signal handler that waits for a lock of the code that it interrupted would wait for ever. A handler that runs on
+// the alternate stack is recognized, and the process ends with a message.
 GRT_NOINLINE void spin_slow(std::uint32_t* word) noexcept {
   constexpr int pauses_most = 16, rounds = 8, yields = 16;
   for (int gave = 0;; gave++) {
@@ -23,7 +26,7 @@ GRT_NOINLINE void spin_slow(std::uint32_t* word) noexcept {
       // [SPIN-1]
       if (!__atomic_load_n(word, __ATOMIC_RELAXED) && !__atomic_exchange_n(word, 1, __ATOMIC_ACQUIRE)) return;
     }
-    if (forked.load(std::memory_order_relaxed)) die_forked(); // its holder is a thread of the parent's
+    if (forked.load(std::memory_order_relaxed)) die_forked(); // the holder is a thread that only the parent has
     if (gave % 128 == 127 && on_signal_stack()) die_in_handler();
     if (gave < yields) {
       sched_yield();

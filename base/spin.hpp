@@ -1,4 +1,4 @@
-// base/spin.hpp - the runtime's spin lock is the one channels carry; see grt/detail/spin.hpp.
+// base/spin.hpp - the runtime uses the spin lock of the public headers, grt/detail/spin.hpp.
 #pragma once
 #include <mutex>
 

@@ -1,4 +1,5 @@
-// base/variant.cpp - which libgrt this is, for the linker. See grt/detail/config.hpp.
+// base/variant.cpp - defines a symbol that names the sanitizer this library was built with. A program that was built
+// with another one fails to link. See grt/detail/config.hpp.
 #include "base/san.hpp"
 
 extern "C" {

@@ -1,4 +1,4 @@
-// chan/chan.cpp - send, receive and close below the type. The invariants stand in grt/detail/chan_core.hpp.
+// chan/chan.cpp - send, receive and close of the untyped channel. grt/detail/chan_core.hpp states the invariants.
 #include <grt/chan.hpp>
 
 #include <new>
@@ -26,7 +26,7 @@ chan_core* chan_make(std::size_t capacity, const elem_ops* ops) {
   return c;
 }
 
-// [CHAN-1] every other holder's use came before its fetch_sub
+// [CHAN-1] Every access by another holder happened before that holder's fetch_sub.
 void chan_destroy(chan_core* c) noexcept {
   c->lock.tsan_acquire();
   std::align_val_t block{c->ops && c->ops->align > alignof(chan_core) ? c->ops->align : alignof(chan_core)};
@@ -49,8 +49,8 @@ std::uint32_t tail_of(chan_core* c) noexcept {
 }
 } // namespace
 
-// One value to whoever comes first: a waiting receiver, else the buffer. Not closed. Lock held. `woken` is to be made
-// ready after the lock is free.
+// Lock held, channel not closed. Moves one value to the first waiting receiver, or into the buffer if no receiver
+// waits. Returns false if the buffer is full. The caller makes `woken` ready after it has released the lock.
 bool put_value(chan_core* c, void* from, G*& woken) noexcept {
   if (waiter* w = pop_live(c->receivers)) {
     move_elem(c, w->elem, from);
@@ -90,13 +90,14 @@ bool get_value(chan_core* c, void* to, G*& woken) noexcept {
   return false;
 }
 
-// The calling goroutine, or thread. A thread's first wait takes memory for it, may start the runtime and may throw:
-// `g` is null then, and the caller must do that without its lock.
+// Sets `g` to the calling goroutine, or to the record of the calling foreign thread. Returns false, with `g` null, if
+// this is the thread's first wait. Then the record must be made, which takes memory, may start the runtime and may
+// throw, so the caller must release its lock for that.
 static GRT_INLINE bool known_self(G*& g) noexcept {
   if (M* m = me(); GRT_LIKELY(m != nullptr)) return g = m->g, true;
   return (g = foreign_known()) != nullptr;
 }
-// Lock held on entry and on a normal return. If it throws, the lock is free and the channel is as before.
+// Lock held on entry and on a normal return. If it throws, the lock is free and the channel unchanged.
 static GRT_NOINLINE void make_self(chan_core* c) {
   chan_unlock(c);
   self();
@@ -150,7 +151,7 @@ bool chan_close_once(chan_core* c) noexcept {
   chan_lock(c);
   if (c->closed) return chan_unlock(c), false;
   c->send_below = 0;
-  __atomic_store_n(&c->closed, true, __ATOMIC_RELEASE); // [CLOSE-1] for those who look without the lock
+  __atomic_store_n(&c->closed, true, __ATOMIC_RELEASE); // [CLOSE-1] some readers do not hold the lock
   G *list = nullptr, **end = &list;
   for (wait_queue* q : {&c->receivers, &c->senders})
     while (waiter* w = pop_live(*q)) {
@@ -180,7 +181,8 @@ void chan_nil_block(bool) {
 }
 
 void throw_closed(const char* what) { throw channel_error(what); }
-// Racy on purpose, as of a moment ago; under TSan by the lock, so that it does not report what is meant.
+// The race is intended: the value may be outdated when it is returned. A TSan build takes the lock, so that TSan does
+// not report an intended race.
 std::size_t chan_size(chan_core* c) noexcept {
   if (!c) return 0;
   if constexpr (!GRT_DETAIL_TSAN) return __atomic_load_n(&c->n, __ATOMIC_RELAXED);

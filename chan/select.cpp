@@ -1,4 +1,4 @@
-// chan/select.cpp - see select.hpp.
+// chan/select.cpp - runs a select: the fast path, the locked attempt, the wait. select.hpp has the protocol.
 #include "chan/select.hpp"
 
 #include <grt/context.hpp>
@@ -22,7 +22,7 @@ struct selecting : commit_record, select_channels {
   } until;
   bool limited = false;
 
-  // One hold for all of them: a park is the end of one.
+  // One hold() for all the locks, because a park ends one hold.
   void lock_all() noexcept {
     hold();
     for (unsigned i = 0; i < n_order; i++) {
@@ -35,8 +35,8 @@ struct selecting : commit_record, select_channels {
     unlock_all();
     let_loose();
   }
-  // After the last release nothing of this record is read. Not instrumented: on the far side it reads the parked
-  // goroutine's stack.
+  // Must not read this record after the last release: it may be gone by then. Not instrumented, because on the far side
+  // of a switch it reads the parked goroutine's stack.
   [[gnu::noinline]] __attribute__((no_sanitize("thread"))) void unlock_all() noexcept {
     unsigned n = n_order;
     bool last_is_ours = limited;
@@ -64,7 +64,7 @@ G* on_limit(limiter* l) noexcept {
   return r->s.parked ? r->s.g : nullptr;
 }
 
-// Not instrumented: whoever is on a P may turn its dice.
+// Not instrumented: successive owners of a P update P::random, and TSan does not see what orders them.
 [[gnu::noinline]] __attribute__((no_sanitize("thread"))) std::uint32_t next_random() noexcept {
   M* m = me();
   static std::atomic<std::uint32_t> foreign{2463534242};
@@ -102,23 +102,25 @@ unsigned random_below(unsigned n) noexcept { return static_cast<unsigned>((std::
 GRT_DETAIL_INLINE bool looks_ready(const select_case& k) noexcept {
   chan_core* c = k.c;
   if (!c) return false;
-  if (__atomic_load_n(&c->closed, __ATOMIC_ACQUIRE)) return true; // [CLOSE-1] also without the lock: try_one
+  if (__atomic_load_n(&c->closed, __ATOMIC_ACQUIRE)) return true; // [CLOSE-1] try_one does not hold the lock
   std::uint32_t n = __atomic_load_n(&c->n, __ATOMIC_RELAXED);
   const wait_queue& q = k.send ? c->receivers : c->senders;
   return (k.send ? n < c->capacity : n != 0) || __atomic_load_n(&q.head, __ATOMIC_RELAXED) != nullptr;
 }
 
-// Lock of k.c held, which is not null. true: the case is done; `woken` is to be made ready once the lock is free.
+// k.c is not null, and its lock is held. Returns true if the case is done. The caller makes `woken` ready after it has
+// released the lock.
 bool perform(select_case& k, G*& woken, bool& ok) noexcept {
   ok = !(k.send && k.c->closed);
   if (!ok || (k.send ? put_value(k.c, k.elem, woken) : get_value(k.c, k.elem, woken))) return true;
   ok = false;
-  return k.c->closed; // else only stale waiters stood there
+  return k.c->closed; // false: the case looked ready because of stale waiters
 }
 
-// A case that is ready by itself needs its own channel's lock alone. false: nothing seems ready, or it was gone.
+// The fast path. A case that is ready needs only the lock of its own channel. Returns false if no case looks ready, or
+// if the chosen one is no longer ready.
 bool try_one(const select_args& a, unsigned* scratch, int& index, bool& ok) noexcept {
-  if constexpr (GRT_DETAIL_TSAN) return false; // racy on purpose: under TSan the locked way decides
+  if constexpr (GRT_DETAIL_TSAN) return false; // the race is intended; a TSan build uses the locks only
   unsigned n = 0;
   for (unsigned i = 0; i < a.n; i++)
     if (looks_ready(*a.cases[i])) scratch[n++] = i;
@@ -133,7 +135,7 @@ bool try_one(const select_args& a, unsigned* scratch, int& index, bool& ok) noex
   return done;
 }
 
-// Locks held. Tries the ready cases in random order; true: case `index` is done and all locks are free.
+// Locks held. Tries the ready cases in random order. Returns true if case `index` is done; all locks are then free.
 bool try_ready(const select_args& a, selecting& r, unsigned* scratch, int& index, bool& ok) noexcept {
   unsigned n = 0;
   for (unsigned i = 0; i < a.n; i++)
@@ -157,7 +159,7 @@ __attribute__((no_sanitize("thread"))) void far_side(commit_record* c) { static_
 
 [[gnu::noinline]] int wait_for_one(const select_args& a, selecting& r, unsigned* order, bool& ok) {
   G* g = r.s.g;
-  bool mixed = r.n_order < a.n; // the same channel may stand in several cases
+  bool mixed = r.n_order < a.n; // several cases may have the same channel: their order in its queue is random
   if (mixed) {
     for (unsigned i = 0; i < a.n; i++) order[i] = i;
     for (unsigned i = a.n; i > 1; i--) std::swap(order[i - 1], order[random_below(i)]);
@@ -181,12 +183,12 @@ __attribute__((no_sanitize("thread"))) void far_side(commit_record* c) { static_
     select_case& k = *a.cases[i];
     if (!k.c) continue;
     if (r.s.fired.load(std::memory_order_relaxed) == i + 1)
-      continue; // its winner took it out and has seen its lock free
+      continue; // the winner took it out, under a lock that the far side had released
     chan_lock(k.c);
     if (k.queued) (k.send ? k.c->senders : k.c->receivers).remove(&k.w);
     chan_unlock(k.c);
   }
-  if (limited) { // the far side's last release
+  if (limited) { // wait for the far side's last release
     held_guard wait(r.s.lock);
     r.limited = false;
   }
@@ -225,9 +227,9 @@ int select_run(const select_args& a, bool& ok) {
   limit to{a.timeout_ns, a.ctx};
   M* m = me();
   if (!to && r.n_order && (r.s.g = m ? m->g : foreign_known()))
-    return wait_for_one(a, r, scratch, ok); // NOLINT: no case stands in a queue any more
+    return wait_for_one(a, r, scratch, ok); // NOLINT: no case is in a queue any more
   r.give_all_back();
-  r.s.g = self(); // a thread's first wait may throw: not under the locks, and no case stands in a queue yet
+  r.s.g = self(); // throws perhaps, if it is a thread's first wait: no lock is held, and no case is in a queue yet
   if (!to && !r.n_order) chan_nil_block(false);
   if (to) {
     r.until.self = &r;
@@ -241,7 +243,7 @@ int select_run(const select_args& a, bool& ok) {
   }
   if (!to) return wait_for_one(a, r, scratch, ok); // NOLINT: as above
   r.s.lock.lock();
-  if (r.s.fired.load(std::memory_order_acquire)) { // [SEL-1] the limit was there first
+  if (r.s.fired.load(std::memory_order_acquire)) { // [SEL-1] the limit came first
     r.limited = true;
     r.give_all_back();
     r.until.disarm();
@@ -250,7 +252,7 @@ int select_run(const select_args& a, bool& ok) {
   r.s.parked = true;
   r.limited = true;
   index = wait_for_one(a, r, scratch, ok);
-  r.until.disarm(); // also when it fired: its callback may not have left its lock yet
+  r.until.disarm(); // also if the limit fired: its callback may still hold its lock
   return index;     // NOLINT: as above
 }
 

@@ -1,15 +1,23 @@
-// chan/select.hpp - one goroutine in several queues.
+// chan/select.hpp - select: one goroutine that waits in the queues of several channels.
 //
-// select_state lives on the selecting stack. `fired` is the one word that decides: 0, or case + 1, or fired_timeout.
-// Whoever takes a waiter of the select out of a queue (under that channel's lock) must win fired from 0 by CAS, else
-// the waiter is stale and is dropped. [SEL-1] The selector holds all its channels' locks, and `lock` if it has a
-// timeout, until its registers are saved; so a winner finds a parked goroutine. The far side releases them one by one:
-// the selector may run again before the last is free, but then waits for it, because to leave the queues it takes them
-// all again - but the one it was fired by: whoever fired it has had that lock after the far side released it, and took
-// it out of that queue. Before all that, a look without locks: a case that is ready needs its own channel's lock alone.
-// After the last release nobody reads the record. A limit (time-out or context): armed before the locks are
-// taken (order: wheel or context, then `lock`). Its callback takes `lock`, wins `fired` or not, and readies the
-// goroutine only if it has parked; disarm() is synchronous, so the record outlives the callback.
+// The record of a select, with its select_state, is on the selecting goroutine's stack. The word `fired` decides the
+// outcome: 0 (undecided), case + 1, or fired_timeout.
+//
+// Winning. A thread that pops a waiter of a select from a queue, under that channel's lock, must change `fired` from 0
+// by CAS. If it cannot, the waiter is stale and is dropped. [SEL-1]
+//
+// Parking. The selector holds the locks of all its channels, and select_state::lock if it has a limit, until its
+// registers are saved. So a winner always finds a parked goroutine. The far side of the switch releases the locks one
+// by one. The selector may run again before the last one is free, but does not return before. To leave the queues it
+// takes every lock again, except that of the channel whose case fired: the winner took the waiter out of that queue,
+// under a lock that it got after the far side had released it. Nobody reads the record after the last release.
+//
+// Fast path. Before all this, the selector looks at the cases without any lock. A case that is ready needs only the
+// lock of its own channel.
+//
+// Limits. A limit (time-out or context) is armed before the locks are taken. The lock order is: wheel or context, then
+// select_state::lock. The limit's callback takes select_state::lock, tries to win `fired`, and readies the goroutine
+// only if it has parked. disarm() is synchronous, so the record outlives the callback.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -23,9 +31,10 @@ namespace grt::detail {
 
 inline constexpr std::uint32_t fired_timeout = ~std::uint32_t{0};
 
-/// What a parked select waits for, by address: its park()'s object, which debug/look.cpp follows. As the record.
+/// The channels that a parked select waits for. Its address is the object of the park(), which debug/look.cpp follows.
+/// It lives as long as the record.
 struct select_channels {
-  chan_core** order; // each once, sorted
+  chan_core** order; // each channel once, sorted by address
   unsigned n_order = 0;
 };
 
@@ -36,20 +45,21 @@ struct select_state {
   bool parked = false; // under lock
 };
 
-/// Lock held. Takes the first waiter whose wait is still on.
+/// Lock held. Pops waiters until one is not stale, and returns that one, or null.
 inline waiter* pop_live(wait_queue& q) noexcept {
   while (waiter* w = q.pop()) {
     if (!w->sel) return w;
     auto* sc = reinterpret_cast<select_case*>(w);
     sc->queued = false;
     std::uint32_t none = 0;
-    // [SEL-1] the winner may use the record: its owner cannot leave before it has had this channel's lock again
+    // [SEL-1] The record is valid: its owner cannot return before it has had this lock again, or was readied by us.
     if (w->sel->fired.compare_exchange_strong(none, sc->tag, std::memory_order_acq_rel)) return w;
   }
   return nullptr;
 }
 
-/// The winner's verdict for a waiter it took; returns whom to ready once the lock is free.
+/// Stores the outcome for a waiter that was popped. Returns its goroutine, which the caller makes ready after it has
+/// released the lock.
 inline G* resolve(waiter* w, bool ok) noexcept {
   G* g = w->sel ? w->sel->g : g_of(w);
   g->ok = ok;

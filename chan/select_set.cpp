@@ -1,4 +1,5 @@
-// chan/select_set.cpp - the cases are gathered for each wait: they are few, and a handler may have changed them.
+// chan/select_set.cpp - a select whose cases change at run time. The cases are collected anew for each wait, because
+// they are few and a handler may have changed them.
 #include <grt/select.hpp>
 
 #include <algorithm>
@@ -30,7 +31,7 @@ bool select_set::remove(std::size_t index) noexcept {
   auto at =
       std::lower_bound(entries_.begin(), entries_.end(), index, [](auto& e, std::size_t i) { return e->index < i; });
   if (at == entries_.end() || (*at)->index != index) return false;
-  std::shared_ptr<set_entry> keep = std::move(*at); // a value's destructor may come back here
+  std::shared_ptr<set_entry> keep = std::move(*at); // the destructor of a value may call this set
   entries_.erase(at);
   return true;
 }
@@ -59,10 +60,10 @@ std::size_t select_set::wait() {
   set_entry* e = fired == detail::select_default   ? dflt
                  : fired == detail::select_timeout ? timeout
                                                    : of_case_[static_cast<unsigned>(fired)];
-  GRT_CHECK(e, "a case that is there has fired");
+  GRT_CHECK(e, "the case that fired is in the set");
   auto at =
       std::lower_bound(entries_.begin(), entries_.end(), e->index, [](auto& x, std::size_t i) { return x->index < i; });
-  std::shared_ptr<set_entry> keep = *at; // its handler may remove it
+  std::shared_ptr<set_entry> keep = *at; // the handler may remove the entry
   if (keep->kind == set_entry::send) entries_.erase(at);
   std::size_t index = keep->index;
   keep->fire(ok);

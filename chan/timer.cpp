@@ -1,12 +1,16 @@
-// chan/timer.cpp - timers that send or spawn.
+// chan/timer.cpp - timers that send on a channel or start a goroutine.
 //
-// A timer_core is a node of a wheel, counted: one reference for each handle, one while armed. Who may touch what:
-//   lock                  arming and stopping; held over a wheel's lock and a channel's (order: lock, wheel, channel)
-//   the wheel's lock      g, period and the armed reference while it fires; timer_cancel is synchronous, so a stop sees
-//   all or nothing of it
-// fire runs on g0 inside the bracket: it allocates and frees nothing. The reference it drops may be the last one: such
-// a core goes to `dead` and is freed by the next one that is made. [REAP-1] after_func with an attr takes its
-// goroutine's slot while arming, a plain one as it fires; firing passes the armed reference to it.
+// A timer_core is a node of a wheel. It is reference-counted: one reference for each handle, and one while it is armed.
+// What each lock protects (lock order: lock, wheel, channel):
+//   lock              arming and stopping. It is held while a wheel's lock and a channel's lock are taken.
+//   the wheel's lock  goroutine, period and the armed reference, while the timer fires. timer_cancel is synchronous, so
+//                     a stop sees either all of a firing or nothing of it.
+//
+// fire() runs on g0 inside the bracket, so it allocates and frees nothing. The reference that it drops may be the last
+// one. Such a core goes to the list `dead`, and the next call that makes a timer frees it. [REAP-1]
+//
+// after_func with an attr takes the slot of its goroutine when it is armed; without an attr, when it fires. Firing
+// passes the armed reference to the goroutine.
 #include <grt/go.hpp>
 #include <grt/time.hpp>
 
@@ -30,21 +34,21 @@ static_assert(__STDCPP_DEFAULT_NEW_ALIGNMENT__ >= 16);
 struct alignas(16) timer_core : timer_node {
   std::atomic<std::uint32_t> refs{1};
   spin_lock lock;
-  chan_core* c = nullptr;    // or: a function
-  void* goroutine = nullptr; // its next goroutine, prepared
+  chan_core* c = nullptr;    // null: the timer has a function instead
+  void* goroutine = nullptr; // the goroutine that it starts next, prepared, or null
   std::int64_t period = 0;
-  std::uint32_t bytes = 0;                  // of its block
-  unsigned line;                            // with `file`: where after_func was called. Set for functions alone
+  std::uint32_t bytes = 0;                  // the size of its block
+  unsigned line;                            // with `file`: where after_func was called. Set only with a function
   const timer_function* function = nullptr; // static
   union {
     const char* file;
-    timer_core* dead_next; // once nobody has it any more
+    timer_core* dead_next; // after the last reference was dropped
   };
   struct kept_attr {
     std::string name;
     attr a;
   };
-  std::unique_ptr<kept_attr> with; // what its goroutines are started with, if anything
+  std::unique_ptr<kept_attr> with; // the attr of its goroutines, or null
 
   void* storage() noexcept { return this + 1; }
 };
@@ -76,7 +80,7 @@ timer_core* make(std::size_t tail) {
   return t;
 }
 
-// Not the caller's last: that is timer_unref.
+// Drops the armed reference. Unlike timer_unref it does not free the core if this was the last reference.
 void drop_armed(timer_core* t) noexcept {
   san::release(t);
   if (t->refs.fetch_sub(1, std::memory_order_acq_rel) != 1) return; // [REAP-1]
@@ -91,7 +95,7 @@ G* fire_channel(timer_node* n) {
   time_point value{std::chrono::nanoseconds(now)};
   G* woken = nullptr;
   chan_lock(t->c);
-  put_value(t->c, &value, woken); // full: the receiver is late and misses this one
+  put_value(t->c, &value, woken); // buffer full: the receiver is late, this value is dropped
   chan_unlock(t->c);
   if (t->period) {
     auto period = static_cast<std::uint64_t>(t->period);
@@ -105,14 +109,15 @@ G* fire_channel(timer_node* n) {
 }
 
 void call(void* closure) {
-  struct holder { // also when the goroutine is left by grt::exit
+  struct holder { // the destructor also runs if the goroutine ends by grt::exit
     timer_core* t;
     ~holder() { timer_unref(t); }
   } h{static_cast<timer_core*>(spawn_load(closure))};
   h.t->function->run(h.t->storage());
 }
 
-// A plain one takes its goroutine's slot only now: most are stopped before. None to be had: again in a millisecond.
+// A timer without an attr takes the slot of its goroutine only now, because most timers are stopped before they fire.
+// If no slot is free, it tries again in a millisecond.
 G* fire_function(timer_node* n) {
   auto* t = static_cast<timer_core*>(n);
   void* at = std::exchange(t->goroutine, nullptr);
@@ -123,7 +128,7 @@ G* fire_function(timer_node* n) {
   return nullptr;
 }
 
-// Takes a value nobody has received. true: there was one.
+// Removes a value that was not received. Returns whether there was one.
 bool drain(chan_core* c) noexcept {
   if (!c) return false;
   chan_lock(c);
@@ -136,7 +141,7 @@ bool drain(chan_core* c) noexcept {
 // t->lock held.
 bool disarm(timer_core* t) noexcept {
   bool pending = timer_cancel(t);
-  if (pending) t->refs.fetch_sub(1, std::memory_order_relaxed); // the caller has one
+  if (pending) t->refs.fetch_sub(1, std::memory_order_relaxed); // not the last: the caller has one
   return drain(t->c) || pending;
 }
 } // namespace
@@ -167,13 +172,13 @@ timer_core* timer_make(const timer_function& f, void*& storage, const attr* a, c
 
 void timer_forget_function(timer_core* t) noexcept { t->function = nullptr; }
 
-// t is not armed, and nobody else can arm it. The caller holds.
+// The caller has called hold(). t is not armed, and no other thread can arm it.
 static void arm(timer_core* t, std::int64_t ns) noexcept {
   std::uint64_t now, when = deadline_in(ns, now);
   timer_arm(t, when, now);
 }
 
-// As timer_set, without its lock, and the count is known.
+// As timer_set, for a timer that only the caller knows: no lock is needed, and the count is known.
 void timer_start(timer_core* t, std::int64_t ns, std::int64_t period) {
   if (t->with) return void(timer_set(t, ns, period));
   t->period = period;
@@ -201,7 +206,7 @@ bool timer_set(timer_core* t, std::int64_t ns, std::int64_t period) {
       queue_guard again(t->lock);
       std::swap(at, t->goroutine);
     }
-    if (at) spawn_abort(at); // somebody else has set it meanwhile
+    if (at) spawn_abort(at); // another call has prepared one meanwhile
   }
 }
 

@@ -1,4 +1,4 @@
-// debug/blame.cpp - a goroutine that a report of another thread names: it may be running or ending meanwhile.
+// debug/blame.cpp - names a goroutine in the report of another thread. The goroutine may run or end meanwhile.
 #include <cstring>
 
 #include "base/check.hpp"

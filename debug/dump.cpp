@@ -1,5 +1,5 @@
-// debug/dump.cpp - all of it as text, into a descriptor: no memory is allocated and no lock is taken, so that it works
-// in a signal handler and in a program that is stuck.
+// debug/dump.cpp - writes all goroutines and processors as text to a descriptor. It takes no memory from the heap and
+// no lock, so it works in a signal handler and in a program that is stuck.
 #include <grt/debug.hpp>
 #include <grt/runtime.hpp>
 
@@ -60,14 +60,16 @@ void write_goroutines(text_out& t, bool waiting_only) {
     if (look(g, s, u) && (s.st == state::waiting || !waiting_only)) write_one(t, s, names);
 }
 
-// lost_state, in the words of a user.
+// The values of lost_state, in words for a user.
 constexpr const char* claims[] = {"",
                                   "asked for work by a thief",
                                   "giving work to a thief",
                                   "being taken from",
-                                  "asked to look around",
+                                  "asked to reschedule",
                                   "in a call that may block",
-                                  "its goroutine runs without it"};
+                                  "its goroutine runs without it",
+                                  "standing still: the process is exiting"};
+static_assert(std::size(claims) == static_cast<std::size_t>(lost_state::count));
 
 void write_processors(text_out& t) {
   unsigned asleep = 0;

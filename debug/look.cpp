@@ -12,7 +12,7 @@
 
 namespace grt::debug {
 namespace {
-// Both clocks ran from one origin.
+// Converts a time on arch::cycles() to steady-clock nanoseconds. The two origins were read at the same moment.
 std::uint64_t ns_of(std::uint64_t cycles) noexcept {
   std::uint64_t now_cycles = arch::cycles(), now = now_ns();
   if (cycles <= origin_cycles || cycles >= now_cycles) return cycles <= origin_cycles ? origin_ns : now;
@@ -21,7 +21,8 @@ std::uint64_t ns_of(std::uint64_t cycles) noexcept {
   return std::max(now - std::min(now, ago), origin_ns);
 }
 
-// What a saved goroutine's frames and note are read from. false: its memory does not look like that, it is not saved.
+// Sets `window` to the memory that a saved goroutine's frames and note are read from. Returns false if its sp and its
+// window do not fit together: then it is not saved.
 bool window_of(const G* g, stack_view& window) noexcept {
   char* top = racy(g->stk);
   auto sp = reinterpret_cast<std::uintptr_t>(racy(g->sp));
@@ -43,16 +44,18 @@ unsigned walk_saved(const stack_view& window, void** frames, unwinder& u) noexce
   return switch_frame(window.low, window, from) ? u.walk(from, window, frames, unwinder::most) : 0;
 }
 
-// A select's object is the list of its channels, on its stack and perhaps gone. false: it is.
+// The object of a select is the list of its channels, which is on the selecting stack and perhaps gone. Replaces it
+// with the first channel. Returns false if the list is gone.
 bool find_channel(sighting& s) noexcept {
   detail::select_channels all;
   if (!peek(s.object, &all, sizeof all)) return false;
-  s.object = nullptr; // of one that only waits for a time
+  s.object = nullptr; // stays null if the select only waits for a time
   s.more = std::max(all.n_order, 1u) - 1;
   return !all.n_order || peek(all.order, &s.object, sizeof s.object);
 }
 
-// Saved, or a foreign thread that is blocked. false: something does not fit, so that it was not.
+// Reads a goroutine that is saved, or a foreign thread that is blocked. Returns false if something does not fit: then
+// it was neither.
 bool look_at_saved(const G* g, const g_ext& ext, sighting& s, unwinder& u) noexcept {
   park_note note{};
   if (s.kind == g_kind::foreign) {
@@ -71,14 +74,15 @@ bool look_at_saved(const G* g, const g_ext& ext, sighting& s, unwinder& u) noexc
   return s.reason != wait_reason::select || find_channel(s);
 }
 
-// Which M runs it. null: none any more.
+// Returns the M that runs g, or null if none does any more.
 const M* runner_of(const G* g) noexcept {
   for (const M* m = all_m.load(std::memory_order_acquire); m; m = m->made_before) // [MS-1]
     if (racy(m->g) == g) return m;
   return nullptr;
 }
 
-// The same moment for all of it cannot be had of a goroutine that runs; of its threads, the last one counts.
+// Reads a goroutine that runs. What is read cannot be of one moment. If its thread changes meanwhile, the last one seen
+// counts.
 void look_at_running(const G* g, sighting& s, unwinder& u) noexcept {
   const M* m = runner_of(g);
   if (!m) return;
@@ -89,7 +93,7 @@ void look_at_running(const G* g, sighting& s, unwinder& u) noexcept {
   s.n_frames = sample(m, g, s.frames, u);
 }
 
-// false: the goroutine moved while it was looked at.
+// Returns false if the goroutine moved while it was read.
 bool look_once(const G* g, sighting& s, unwinder& u) noexcept {
   s = {};
   std::uint32_t seq = protocol::look_begin<hardware>(g);
@@ -99,9 +103,9 @@ bool look_once(const G* g, sighting& s, unwinder& u) noexcept {
   bool runs = protocol::on_thread(seq), waits = !runs && s.reason != wait_reason::none;
   s.st = runs ? state::running : waits ? state::waiting : state::runnable;
   s.id = racy(g->id);
-  alignas(g_ext) char copy[sizeof(g_ext)]{}; // raw: what it owns is not the copy's to destroy
+  alignas(g_ext) char copy[sizeof(g_ext)]{}; // raw bytes: the copy must not destroy what ext owns
   const g_ext& ext = *reinterpret_cast<const g_ext*>(copy);
-  const g_ext* at = racy(g->ext); // on the heap, and perhaps gone
+  const g_ext* at = racy(g->ext); // on the heap, perhaps freed meanwhile
   if (at && !peek(at, copy, sizeof copy)) return false;
   std::memcpy(s.name, ext.name, sizeof s.name - 1);
   if (s.kind == g_kind::goroutine) {
@@ -111,7 +115,8 @@ bool look_once(const G* g, sighting& s, unwinder& u) noexcept {
     else if (!peek_string(static_cast<const char*>(site), s.file, sizeof s.file)) return false;
   }
   if (!runs && !look_at_saved(g, ext, s, u)) return false;
-  // One that runs changes ext, or ends, without a switch. A wake clears the reason of one that is saved.
+  // Two changes come without a switch: a goroutine that runs changes ext or ends, and a wake clears the reason of one
+  // that is saved.
   bool same = racy(g->ext) == at && racy(g->reason) == s.reason;
   return same && protocol::look_holds<hardware>(g, seq);
 }
@@ -123,7 +128,7 @@ bool look(const G* g, sighting& s, unwinder& u) noexcept {
     if (!holds && tries < 3) continue;
     if (s.kind == g_kind::foreign) return holds && s.st == state::waiting;
     if (s.kind != g_kind::goroutine) return false;
-    if (!holds) { // never twice the same: it is switched to and from all the time
+    if (!holds) { // it was switched to or from during every attempt
       s.st = state::running;
       s.object = nullptr;
       s.since_ns = s.n_frames = s.more = 0;

@@ -20,7 +20,8 @@ namespace {
 using header = ElfW(Phdr);
 constexpr unsigned headers_max = 64;
 
-// The n program headers at `at`, loaded `bias` off; true: pc lies in one of its segments.
+// Reads the n program headers at `at` of a module that is loaded `bias` bytes above its link address. Returns true if
+// pc lies in one of its segments.
 bool read_headers(const char* at, unsigned n, std::uintptr_t bias, std::uintptr_t pc, module& out,
                   std::uintptr_t* dynamic) noexcept {
   out = {};
@@ -45,7 +46,8 @@ bool read_headers(const char* at, unsigned n, std::uintptr_t bias, std::uintptr_
   return inside;
 }
 
-// The headers' own address, less where the linker wanted them, is the bias: they follow the file's header.
+// The bias is the address of the program headers, minus the address that the linker gave them. They follow the header
+// of the file.
 std::uintptr_t program_bias(const char* at, unsigned n) noexcept {
   header h;
   for (unsigned i = 0; i < n && peek(at + i * sizeof h, &h, sizeof h); i++)
@@ -66,7 +68,7 @@ const link_map* first_library(std::uintptr_t dynamic) noexcept {
   return nullptr;
 }
 
-// What of a file is read: the section of symbols and that of their names.
+// The two sections of a file that are read: the symbols, and the names of the symbols.
 struct symbol_table {
   int fd;
   ElfW(Shdr) symbols{}, names{};
@@ -94,7 +96,7 @@ struct symbol_table {
     }
     return symbols.sh_size != 0;
   }
-  // The function that holds `address`, as the linker counted.
+  // Finds the function that contains `address`, an address as the linker assigned it.
   bool function_at(std::uint64_t address, ElfW(Sym) & found) const noexcept {
     ElfW(Sym) some[64];
     for (std::uint64_t at = 0; at < symbols.sh_size; at += sizeof some) {
@@ -158,7 +160,7 @@ bool find_module(std::uintptr_t pc, module& out) noexcept {
   std::uintptr_t dynamic = 0;
   if (read_headers(program, n, program_bias(program, n), pc, out, &dynamic)) return true;
   link_map l;
-  int most = 4096; // the list may change into anything while it is read
+  int most = 4096; // the list may turn into anything while it is read, also into a ring
   for (const link_map* at = first_library(dynamic); at && most-- && peek(at, &l, sizeof l); at = l.l_next) {
     ElfW(Ehdr) file;
     auto base = reinterpret_cast<const char*>(l.l_addr);
@@ -181,7 +183,7 @@ symbolizer::~symbolizer() {
 const symbolizer::text& symbolizer::name(std::uintptr_t pc) noexcept {
   static constexpr text nothing{};
   if (!cache_ || !pc) return nothing;
-  entry& e = cache_[pc * 0x9E3779B97F4A7C15u >> 57];
+  entry& e = cache_[pc * 0x9E3779B97F4A7C15u >> 57]; // Fibonacci hashing: the upper 7 bits select one of 128 slots
   if (e.pc != pc) {
     fill(e.said, pc);
     e.pc = pc;

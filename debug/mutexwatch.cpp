@@ -1,18 +1,22 @@
-// debug/mutexwatch.cpp - a pthread mutex held while its goroutine gives the thread away. libgrt_mutexwatch.so
-// (tools/mutexwatch) knows what a thread holds, this says who, where and what is wrong with it.
+// debug/mutexwatch.cpp - reports a pthread mutex that a goroutine holds while it gives its thread away.
+// libgrt_mutexwatch.so (tools/mutexwatch) keeps a list of what each thread holds. This file reports which goroutine it
+// was, where, and what is wrong with it.
 //
-// Every way off a thread (park, yield, reacquire, pin, unpin, the goroutine's end) takes the thread's list and leaves
-// it empty, told or not: the next goroutine there is not to blame. None of them has an instruction more for this: each
-// looks at `hooks` anyway or is slow. A pinned goroutine's thread is its own, and so is its list.
+// A goroutine gives its thread away by park, yield, reacquire, pin, unpin and by ending. Each of these takes the
+// thread's list and leaves it empty, whether it reports or not, because the next goroutine on that thread is not to
+// blame. This costs none of them an extra instruction: each either reads `hooks` anyway, or is slow. A pinned goroutine
+// has its own thread, and so its own list.
 //
-// Once per place of locking. A wrapper is not a place: what namespace std or an identifier with two underscores calls a
-// lock or a mutex is passed over, up to the function that wanted it. To find that out takes a look into the symbol
-// table, so the whole chain is compared first.
+// There is one report per place of locking. A wrapper does not count as a place: a function with "lock" or "mutex" in
+// its name, in namespace std or with a name that begins with two underscores, is skipped. The place is the function
+// that called the outermost wrapper. To find it takes a look-up in the symbol table, so the whole call chain is
+// compared with earlier ones first.
 //
-// How it finds the library: a weak reference. This library is position-independent code, so that goes through the GOT
-// and the program keeps it undefined until it is loaded: PIE or not, -z now, GNU ld, gold and lld, x86-64 and AArch64.
-// A static program gets 0. Rejected: dlsym (-ldl before glibc 2.34, and it waits for the loader's lock, which whoever
-// loads a library that starts us may hold).
+// The library is found by a weak reference. libgrt is position-independent code, so the reference goes through the GOT,
+// and the program leaves it undefined until it is loaded. This works for PIE or not, with -z now, with GNU ld, gold and
+// lld, on x86-64 and AArch64. In a static program the reference is 0.
+// Rejected: dlsym. It needs -ldl before glibc 2.34, and it waits for the loader's lock. A thread that is loading a
+// library may hold that lock when the library starts this runtime.
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
@@ -30,10 +34,10 @@ namespace {
 using debug::symbolizer, debug::unwinder;
 using detail::held_lock, detail::grt_mutexwatch_1;
 
-spin_lock lock; // over told and the output
+spin_lock lock; // protects `told` and the output
 std::uintptr_t told[1024];
 
-// false: it was told before, or there is no room to remember it.
+// Returns false if the key was reported before, or if there is no room to remember it.
 bool first_time(std::uintptr_t key) noexcept {
   for (std::uintptr_t& t : told) {
     if (!t) return t = key, true;
@@ -42,8 +46,8 @@ bool first_time(std::uintptr_t key) noexcept {
   return false;
 }
 
-// _ZNSt5mutex4lockEv, _ZNSt10lock_guardISt5mutexEC2ERS0_, _ZL20__gthread_mutex_lockP15pthread_mutex_t,
-// _ZNSt3__15mutex4lockEv, _ZNSt8__detail11__lock_impl...
+// Recognizes names such as _ZNSt5mutex4lockEv, _ZNSt10lock_guardISt5mutexEC2ERS0_,
+// _ZL20__gthread_mutex_lockP15pthread_mutex_t, _ZNSt3__15mutex4lockEv, _ZNSt8__detail11__lock_impl...
 bool is_wrapper(std::string_view s) noexcept {
   auto skip = [&s](std::string_view what) { return s.starts_with(what) && (s.remove_prefix(what.size()), true); };
   if (!skip("_Z")) return false;

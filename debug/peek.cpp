@@ -1,4 +1,4 @@
-// debug/peek.cpp - see peek.hpp.
+// debug/peek.cpp - reads memory that may be unmapped, by system calls. See peek.hpp.
 #include "debug/peek.hpp"
 
 #include <algorithm>
@@ -11,7 +11,8 @@
 
 namespace grt::debug {
 namespace {
-// Where process_vm_readv is forbidden (seccomp) or missing (qemu-user): write(2) reads memory as well.
+// For systems where process_vm_readv is forbidden (seccomp) or missing (qemu-user). A write(2) to a pipe also makes the
+// kernel read memory.
 bool peek_by_pipe(const void* from, void* to, std::size_t n) noexcept {
   int fd[2];
   if (pipe2(fd, O_CLOEXEC | O_NONBLOCK)) return false;
@@ -23,7 +24,7 @@ bool peek_by_pipe(const void* from, void* to, std::size_t n) noexcept {
 }
 } // namespace
 
-// Raw system calls: the sanitizers' wrappers look at the buffers.
+// Raw system calls, because the sanitizers' wrappers check the buffers.
 bool peek(const void* from, void* to, std::size_t n) noexcept {
   int error = errno;
   iovec local{to, n}, remote{const_cast<void*>(from), n};
@@ -34,7 +35,7 @@ bool peek(const void* from, void* to, std::size_t n) noexcept {
   return good;
 }
 
-// By aligned pieces: a string may end just before a page that cannot be read.
+// Reads aligned pieces, because a string may end just before a page that cannot be read.
 bool peek_string(const char* from, char* to, std::size_t n) noexcept {
   std::size_t at = 0;
   while (at + 1 < n) {

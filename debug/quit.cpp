@@ -1,8 +1,8 @@
-// debug/quit.cpp - SIGQUIT, where nobody else wanted it.
+// debug/quit.cpp - writes a dump on SIGQUIT, unless the program handles or ignores that signal.
 //
-// The handler does the dump itself: dump() is async-signal-safe, and a thread to be woken would be one more that can be
-// missing when it is needed. It runs on whatever thread the kernel picks, on the alternate stack if that thread has
-// one: those that run goroutines have. Sysmon blocks signals.
+// The handler writes the dump itself, because dump() is async-signal-safe, and a separate thread that has to be woken
+// might be missing when it is needed. The handler runs on the thread that the kernel picks, and on its alternate stack
+// if it has one; threads that run goroutines have one. Sysmon blocks signals.
 #include <atomic>
 #include <cerrno>
 #include <csignal>
@@ -15,7 +15,7 @@ namespace grt {
 namespace {
 void on_quit(int) {
   static std::atomic<bool> busy{false};
-  if (busy.exchange(true, std::memory_order_relaxed)) return; // on another thread: one dump is enough
+  if (busy.exchange(true, std::memory_order_relaxed)) return; // another thread writes one
   int error = errno;
   debug::dump(2);
   errno = error;

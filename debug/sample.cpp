@@ -1,4 +1,4 @@
-// debug/sample.cpp - see sample.hpp.
+// debug/sample.cpp - the reader's and the handler's side of a sample. sample.hpp has the protocol.
 #include "debug/sample.hpp"
 
 #include <algorithm>
@@ -26,9 +26,9 @@ enum class request : std::uint32_t { idle, asked, taken, done, dropped };
 
 struct {
   std::atomic<request> is{request::idle};
-  const M* m = nullptr; // the reader's until asked
+  const M* m = nullptr; // m and g: the reader writes them before `asked`
   const G* g = nullptr;
-  unsigned n = 0; // the handler's until done
+  unsigned n = 0; // n and frames: the handler writes them before `done`
   void* frames[unwinder::most];
 } slot;
 
@@ -50,20 +50,21 @@ arch::registers registers_of(const ucontext_t& c) noexcept {
   return r;
 }
 
-// From an instruction, not from a return address. 0: that stack is not g's.
+// Walks from an instruction, not from a return address. Returns 0 if the stack at at.sp is not g's.
 unsigned walk_from(arch::registers at, const G* g, void** frames, unwinder& u) noexcept {
   const char* top = racy(g->stk);
   stack::bounds window{}, here{};
   if (!top || !stack::find(top - 1, window) || !stack::find(reinterpret_cast<void*>(at.sp), here)) return 0;
   if (here.low != window.low || at.sp >= reinterpret_cast<std::uintptr_t>(top)) return 0;
   void* pc = reinterpret_cast<void*>(at.pc);
-  at.pc++; // the walk looks up the call before a return address
+  at.pc++; // because the walk takes it for a return address, and looks up the byte before it
   unsigned n = u.walk(at, {at.sp, reinterpret_cast<std::uintptr_t>(top), true}, frames, unwinder::most);
   if (n) frames[0] = pc;
   return n;
 }
 
-// What the kernel says of a thread that sleeps in it: "NR ARG*6 SP PC", or "-1 SP PC". false: it runs.
+// Reads where a thread sleeps in the kernel. The kernel writes "NR ARG*6 SP PC", or "-1 SP PC". Returns false if the
+// thread runs.
 bool sleeping_at(int tid, arch::registers& at) noexcept {
   char path[64], text[256];
   std::snprintf(path, sizeof path, "/proc/self/task/%d/syscall", tid);
@@ -83,7 +84,7 @@ bool sleeping_at(int tid, arch::registers& at) noexcept {
   return at.sp && at.pc;
 }
 
-// Until `is` is no longer `was`, or the time is over.
+// Waits until `is` is no longer `was`. Returns false if the time is over before.
 bool await_change(request was, std::uint64_t ns) noexcept {
   for (std::uint64_t end = now_ns() + ns; slot.is.load(std::memory_order_acquire) == was;) { // [SAMPLE-1]
     if (now_ns() > end) return false;

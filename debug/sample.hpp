@@ -1,20 +1,18 @@
 // debug/sample.hpp - the stack of a goroutine that runs without a P, taken from its thread.
 //
-// Nobody else can read the registers of a thread that computes. So the reader sends the thread SIGURG (sched/monitor/stall.cpp
-// installs the handler); the handler walks the stack that it interrupted. A thread that sleeps in the kernel is not
-// disturbed: /proc/self/task/TID/syscall names its stack pointer and program counter, and the walk goes as far as these
-// two lead.
+// No other thread can read the registers of a thread that computes. So the reader sends that thread SIGURG, whose
+// handler sched/monitor/stall.cpp installs. The handler walks the stack that it interrupted. A thread that sleeps in
+// the kernel is not disturbed: /proc/self/task/TID/syscall has its stack pointer and program counter, and the walk goes
+// as far as these two lead.
 //
-//   request  set by                    meaning                                  leaves by
-//   idle     -                         no request                               reader: -> asked
-//   asked    reader                    the signal is on its way                 handler: -> taken; reader, after 20 ms:
-//                                                                               -> idle
-//   taken    handler                   it writes the frames                     handler: -> done; reader, after 50 ms:
-//                                                                               -> dropped
-//   done     handler                   the frames are the reader's [SAMPLE-1]   reader: -> idle
-//   dropped  reader                    nobody wants the frames any more         handler: -> idle
+//   request  meaning                                          next
+//   idle     there is no request                              asked: the reader
+//   asked    the signal is on its way                         taken: the handler;  idle: the reader, after 20 ms
+//   taken    the handler writes the frames                    done: the handler;  dropped: the reader, after 50 ms
+//   done     the frames belong to the reader                  idle: the reader  [SAMPLE-1]
+//   dropped  the reader does not want the frames any more     idle: the handler
 //
-// One request at a time: a second reader, which may be a signal handler that interrupted the first, does without
+// There is one request at a time. A second reader, which may be a signal handler that interrupted the first, gets no
 // frames.
 #pragma once
 
@@ -23,8 +21,8 @@
 
 namespace grt::debug {
 
-/// Frames of g, which m runs, innermost first, unwinder::most at most. 0: its thread did not answer, or g has left it.
-/// Async-signal-safe. Takes some 20 us; 70 ms at the most.
+/// Writes the frames of g, which m runs, innermost first, unwinder::most at most, and returns how many. It returns 0 if
+/// the thread did not answer, or if g has left it. Takes some 20 us, and 70 ms at the most. Async-signal-safe.
 unsigned sample(const M* m, const G* g, void** frames, unwinder& u) noexcept;
 
 } // namespace grt::debug

@@ -1,4 +1,4 @@
-// debug/snapshot.cpp - all goroutines as a vector, and what can be counted without looking at each.
+// debug/snapshot.cpp - all goroutines as a vector, and the numbers that need no look at each goroutine.
 #include <grt/debug.hpp>
 #include <grt/runtime.hpp>
 
@@ -54,7 +54,7 @@ std::vector<goroutine_info> snapshot() {
 }
 
 namespace {
-// Choices of what to run next. Never less than at an earlier call.
+// Returns how often p has chosen what to run next. The result is never less than that of an earlier call.
 std::uint64_t choices_of(const P* p) noexcept {
   for (;;) {
     std::uint32_t before = p->skips.load(std::memory_order_acquire); // [TICK-1]
@@ -65,8 +65,8 @@ std::uint64_t choices_of(const P* p) noexcept {
 }
 } // namespace
 
-// Counters belong to the Ps, which are never unmade and change only inside their bracket: an M that counted would take
-// its counts along when it loses its P.
+// The counters belong to the Ps. A P is never destroyed, and its counters change only inside its bracket. An M would
+// take its counts along when it loses its P.
 metrics read_metrics() noexcept {
   metrics r{};
   unsigned n = n_made.load(std::memory_order_acquire); // [PROCS-1]

@@ -1,5 +1,5 @@
-// debug/unwind.cpp - see unwind.hpp. "Linux Standard Base Core", 10.6 (.eh_frame, .eh_frame_hdr); DWARF 5, 6.4 (call
-// frame information).
+// debug/unwind.cpp - see unwind.hpp. Sources: "Linux Standard Base Core", 10.6 (.eh_frame, .eh_frame_hdr); DWARF 5, 6.4
+// (call frame information).
 #include "debug/unwind.hpp"
 
 #include <cstring>
@@ -17,7 +17,8 @@ constexpr unsigned saved_reg[] = {19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30
 #endif
 static_assert(sizeof saved_reg / sizeof *saved_reg == arch::registers::saved_n);
 
-// A return address may be signed (-mbranch-protection): xpaclri, a no-op on cores that do not know it.
+// Removes the signature that a return address may have (-mbranch-protection). hint #7 is xpaclri, which does nothing on
+// cores that do not know it.
 std::uintptr_t code_address(std::uintptr_t v) noexcept {
 #if defined(__aarch64__)
   register std::uintptr_t x30 asm("x30") = v;
@@ -31,7 +32,7 @@ std::uintptr_t code_address(std::uintptr_t v) noexcept {
 enum encoding : unsigned { enc_uleb = 1, enc_u2, enc_u4, enc_u8, enc_sleb = 9, enc_s2, enc_s4, enc_s8 };
 constexpr unsigned enc_pcrel = 0x10, enc_datarel = 0x30, enc_indirect = 0x80;
 
-// Reads forward within one segment; once past the end everything is 0 and `good` is false.
+// Reads forward within one segment. Past its end, every read returns 0 and `good` is false.
 struct cursor {
   std::uintptr_t at, end;
   bool good = true;
@@ -75,7 +76,7 @@ struct cursor {
   }
   std::uintptr_t pointer(unsigned encoded, std::uintptr_t data) noexcept {
     std::uintptr_t base = at, v = value(encoded);
-    if (encoded & enc_indirect) good = false; // only personality routines, which are skipped
+    if (encoded & enc_indirect) good = false; // occurs only for personality routines, which are skipped
     return (encoded & 0x70) == enc_pcrel ? base + v : (encoded & 0x70) == enc_datarel ? data + v : v;
   }
   void skip(std::uint64_t n) noexcept {
@@ -94,7 +95,7 @@ struct row {
   rule of[n_regs];
 };
 
-// The description of one function, and what it shares with others (its CIE).
+// The description of one function (its FDE), together with what it shares with other functions (its CIE).
 struct description {
   std::uintptr_t begin = 0, length = 0;
   cursor shared{0, 0}, own{0, 0}; // instructions
@@ -157,7 +158,7 @@ bool parse_fde(std::uintptr_t at, const module& m, description& d) noexcept {
   return c.good;
 }
 
-// .eh_frame_hdr: a table sorted by where functions begin.
+// Searches .eh_frame_hdr, a table that is sorted by the addresses at which functions begin.
 bool find_description(std::uintptr_t pc, const module& m, description& d) noexcept {
   if (!m.eh_seg_low) return false;
   cursor c{m.eh_hdr, m.eh_seg_high};
@@ -181,8 +182,8 @@ bool find_description(std::uintptr_t pc, const module& m, description& d) noexce
   return fde >= m.eh_seg_low && fde < m.eh_seg_high && parse_fde(fde, m, d) && pc - d.begin < d.length;
 }
 
-// Runs instructions until the row for `pc`. `initial`: what DW_CFA_restore restores; null while it is being made.
-// false: something that is not understood, or nonsense.
+// Executes instructions up to the row for `pc`. `initial` has the rules that DW_CFA_restore restores; it is null while
+// these are being computed. Returns false if an instruction is unknown or makes no sense.
 bool execute(cursor c, const description& d, std::uintptr_t pc, row& r, const row* initial) noexcept {
   row remembered[2];
   unsigned depth = 0;
@@ -240,7 +241,7 @@ bool execute(cursor c, const description& d, std::uintptr_t pc, row& r, const ro
   return c.good && r.cfa_reg < n_regs;
 }
 
-// One frame up. false: the outermost one, or lost.
+// Goes one frame up. Returns false if this was the outermost frame, or if the walk cannot go on.
 bool step(std::uintptr_t (&regs)[n_regs], std::uintptr_t& pc, const module& m, const stack_view& stack) noexcept {
   description d;
   row initial, r;
@@ -250,7 +251,7 @@ bool step(std::uintptr_t (&regs)[n_regs], std::uintptr_t& pc, const module& m, c
   if (!execute(d.own, d, pc - 1, r, &initial)) return false;
   std::uintptr_t cfa = regs[r.cfa_reg] + static_cast<std::uintptr_t>(r.cfa_offset), up[n_regs];
   if (cfa <= regs[sp_reg] || cfa > stack.high || r.of[ra_reg].how == rule::undefined || r.of[ra_reg].how == rule::same)
-    return false; // frames grow upwards, and whoever parked has called somebody
+    return false; // a caller's frame is above, and a function that has called another has saved its return address
   for (unsigned i = 0; i < n_regs; i++) {
     rule u = r.of[i];
     std::uintptr_t at = cfa + static_cast<std::uintptr_t>(static_cast<std::intptr_t>(u.v));

@@ -1,15 +1,20 @@
 // debug/unwind.hpp - the call chain of a goroutine that does not run, by its DWARF call frame information.
 //
-// Why not _Unwind_Backtrace: it begins where it is called and cannot begin elsewhere; it may take a lock and trusts the
-// stack. Why not frame pointers: -O2 has none. So this reads .eh_frame itself (found by .eh_frame_hdr's sorted table)
-// and interprets what compilers emit for a function's body: CFA = register + offset, registers saved at an offset from
-// it, remembered states. Expressions (PLT stubs, signal frames) end the walk: nobody parks there. The stack may change
-// while it is read, so every address is checked against the bounds given before it is used: a wrong stack gives a wrong
-// answer, and never a fault. The unwind tables are read directly: their module cannot go while somebody is to return
-// into it. Rejected: libunwind (a dependency, and its remote mode allocates).
+// This reads .eh_frame itself, and finds a function in it by the sorted table in .eh_frame_hdr. It interprets what
+// compilers emit for the body of a function: CFA (canonical frame address) = register + offset, registers saved at an
+// offset from the CFA, remembered states. Expressions, which PLT stubs and signal frames have, end the walk: no
+// goroutine parks there.
 //
-// A goroutine's frames begin at the call of grt_switch and end at grt_start, which says that its return address is
-// undefined.
+// The stack may change while it is read. So every address is checked against the given bounds before it is used: a
+// wrong stack gives a wrong answer, but never a fault. The unwind tables are read directly, because their module cannot
+// be unloaded while a function is to return into it.
+//
+// Rejected: _Unwind_Backtrace. It can only begin where it is called, it may take a lock, and it trusts the stack.
+// Rejected: frame pointers. Code compiled with -O2 has none.
+// Rejected: libunwind. It is a dependency, and its remote mode allocates.
+//
+// A goroutine's frames begin at the call of grt_switch. They end at grt_start, whose unwind rules say that its return
+// address is undefined.
 #pragma once
 #include <cstdint>
 
@@ -18,27 +23,27 @@
 
 namespace grt::debug {
 
-/// Where stack words may be read: a window (always mapped), or a thread's stack, by peek().
+/// Where words of a stack may be read. A window is always mapped; the stack of a thread is read by peek().
 struct stack_view {
   std::uintptr_t low, high;
   bool mapped;
 };
 
-/// One word of it. false: it is outside, or not aligned.
+/// Reads one word of the stack. Returns false if the address is outside the view or not aligned.
 bool stack_word(const stack_view& s, std::uintptr_t at, std::uintptr_t& v) noexcept;
 
 class unwinder {
 public:
   static constexpr unsigned most = 64;
-  /// Return addresses, innermost first: `from.pc` and those above it; at most `n`. Returns how many. A module that was
-  /// found is remembered from call to call. Stack: 1.5 KB. Async-signal-safe.
+  /// Writes at most `n` return addresses, innermost first, beginning with `from.pc`, and returns how many. The module
+  /// that was found last is remembered from call to call. Stack: 1.5 KB. Async-signal-safe.
   unsigned walk(const arch::registers& from, const stack_view& stack, void** frames, unsigned n) noexcept;
 
 private:
   module module_{};
 };
 
-/// What grt_switch saved at `sp` (arch/*/switch.S). false: sp is not in the view.
+/// Reads the registers that grt_switch has saved at `sp` (arch/*/switch.S). Returns false if sp is not in the view.
 bool switch_frame(std::uintptr_t sp, const stack_view& stack, arch::registers& out) noexcept;
 
 } // namespace grt::debug

@@ -1,16 +1,20 @@
 // stack/guards.cpp - four ways to guard a window, best first.
 //
-//  kind      from           a touch gives      a mapping more  made by
-//  madvise   Linux 6.13     SIGSEGV            no              MADV_GUARD_INSTALL, 64 windows in one process_madvise
-//  poison    Linux 6.6      SIGBUS             no              UFFDIO_POISON on memory registered for write protection
-//                                                              alone: so a missing page is still the kernel's to give
-//  mprotect  always         SIGSEGV            two             within a budget: half of what vm.max_map_count leaves
-//  canary    always         nothing; looked for at park and exit
+//  kind      available   an access raises  extra mappings  how it is made
+//  madvise   Linux 6.13  SIGSEGV           none            MADV_GUARD_INSTALL, 64 windows in one process_madvise
+//  poison    Linux 6.6   SIGBUS            none            UFFDIO_POISON, on memory registered for write protection
+//                                                          only: the kernel still provides missing pages itself
+//  mprotect  always      SIGSEGV           two per window  PROT_NONE, within a budget of mappings: half of those that
+//                                                          vm.max_map_count leaves
+//  canary    always      nothing           none            a pattern in the window, checked at each park and at exit
 //
-// A system call that is given an address in any of the first three returns EFAULT. What a kernel can do is found out by
-// effect, not by its answer (qemu-user says 0 to any advice and does nothing), and without a descriptor, of which there
-// may be none left. A kind that fails later on gives way to the next one for the windows still to come; those made stay
-// as they are. MADV_DONTNEED over a poisoned page makes it an ordinary page, so nobody gives back pages of a guard.
+// A system call that gets an address in a guard of the first three kinds returns EFAULT. can_guard() finds out what the
+// kernel can do by the effect, not by the result of a call: qemu-user returns 0 for any advice and does nothing. It
+// tests for EFAULT with a system call that needs no descriptor, because there may be none left.
+//
+// If a kind fails later, all windows made from then on get another kind: mprotect, and after that canary. Existing
+// guards stay as they are. MADV_DONTNEED turns a poisoned page into an ordinary one, so the pages of a guard are never
+// given back to the kernel.
 #include "stack/guards.hpp"
 
 #include <algorithm>
@@ -39,7 +43,7 @@ std::atomic<guard_kind> kind{guard_kind::canary};
 long budget = -1;
 int pidfd = -1, uffd = -1;
 
-// include/uapi/linux/userfaultfd.h, which older headers lack parts of.
+// From include/uapi/linux/userfaultfd.h. Older headers lack parts of it.
 struct uffdio_api_t {
   std::uint64_t api, features, ioctls;
 };
@@ -54,7 +58,7 @@ constexpr unsigned long uffdio_api = _IOWR(0xAA, 0x3F, uffdio_api_t),
                         uffdio_register = _IOWR(0xAA, 0x00, uffdio_register_t),
                         uffdio_poison = _IOWR(0xAA, 0x08, uffdio_poison_t);
 constexpr std::uint64_t register_wp = 2;
-constexpr int user_mode_only = 1; // what a process without privilege may ask for
+constexpr int user_mode_only = 1; // without it, userfaultfd needs a privilege
 
 bool refuses_access(char* p) { return syscall(SYS_clock_gettime, 1, p) < 0 && errno == EFAULT; }
 
@@ -97,7 +101,7 @@ void warn_no_mappings() noexcept {
               "mappings; overflows are found at the next park. Raise it: sysctl vm.max_map_count=2097152\n");
 }
 
-// Under the arenas' lock. `from` has failed.
+// Arenas' lock held. The kind `from` has failed: selects the kind for all windows to come, and returns it.
 guard_kind next_kind(guard_kind from) noexcept {
   guard_kind k = from == guard_kind::mprotect ? guard_kind::canary : guard_kind::mprotect;
   if (k == guard_kind::canary) warn_no_mappings();
@@ -117,12 +121,13 @@ guard_kind guards() noexcept { return kind.load(std::memory_order_relaxed); }
 
 bool can_guard(guard_kind k) noexcept {
   if (k >= guard_kind::mprotect) return true;
-  // LeakSanitizer reads every root region that /proc/self/maps calls readable, and neither kind shows there.
+  // LeakSanitizer reads every root region that /proc/self/maps lists as readable. Guards of these two kinds do not show
+  // there, so it would read them and die.
   if (GRT_ASAN) return false;
   void* p = mmap(nullptr, 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED) return false;
   char* at = static_cast<char*>(p);
-  munlock(at, 2 * page); // and open, as windows are: under MCL_FUTURE it would be filled at once
+  munlock(at, 2 * page); // as when windows are opened: under MCL_FUTURE, mprotect would fill the pages at once
   bool works = mprotect(at, 2 * page, PROT_READ | PROT_WRITE) == 0;
   if (k == guard_kind::madvise) {
     works = works && madvise(at, page, madv_guard_install) == 0 && refuses_access(at);
@@ -159,16 +164,16 @@ std::size_t guards_make(char* p, std::size_t stride, std::size_t n) noexcept {
     ssize_t bytes = pidfd < 0 ? -1 : syscall(SYS_process_madvise, pidfd, v, n, madv_guard_install, 0);
     if (bytes > 0) done = static_cast<std::size_t>(bytes) / guard_bytes;
     while (done < n && madvise(v[done].iov_base, guard_bytes, madv_guard_install) == 0) done++;
-    if (done < n) k = next_kind(k); // memory locked by the program answers EINVAL
+    if (done < n) k = next_kind(k); // EINVAL, for instance: the program has locked the memory
   } else if (k == guard_kind::poison) {
     while (done < n && uffd_poison(uffd, p + done * stride, guard_bytes)) done++;
     if (done < n) k = next_kind(k);
   }
   if (k == guard_kind::mprotect) {
     for (; done < n && budget > 1 && mprotect(p + done * stride, guard_bytes, PROT_NONE) == 0; done++) budget -= 2;
-    if (done < n) next_kind(k); // canary, for all that follow
+    if (done < n) next_kind(k); // canary, for all windows to come
   }
-  if (done < n) warn_canary(": GRT_GUARD=canary; overflows are found at the next park\n"); // or warned already
+  if (done < n) warn_canary(": GRT_GUARD=canary; overflows are found at the next park\n"); // unless already warned
   return done;
 }
 

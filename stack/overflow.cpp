@@ -1,27 +1,33 @@
-// stack/overflow.cpp - faults: which of them are stack overflows, and what happens to the others.
+// stack/overflow.cpp - the handler for faults: which faults are stack overflows, and what happens to the others.
 //
-// When is a fault in a guard a stack overflow? The address alone does not tell: any bad pointer may point there. The
-// stack pointer does. Code reaches its own guard in small steps below the stack pointer (a push, a call, the red zone
-// of x86-64, the pre-indexed store of AArch64), at the stack pointer (the probes of -fstack-clash-protection, one a
-// page), or in a frame that the stack pointer has already been lowered for (alloca, a large array, unprobed frames). In
-// all of these the access is not far below the stack pointer, and may be far above it. So, for the window of the
+// When is a fault in a guard a stack overflow? The address alone does not tell, because any bad pointer may point
+// there. The stack pointer (sp) does. Code reaches the guard of its own window in one of three ways:
+//   - in small steps below sp: a push, a call, the red zone of x86-64, the pre-indexed store of AArch64;
+//   - at sp: the probes of -fstack-clash-protection, one per page;
+//   - in a frame for which sp has already been lowered: alloca, a large array, frames without probes.
+// In all three cases the access is not far below sp; it may be far above it. Hence these rules, for the window of the
 // goroutine that the thread runs:
-//   1. sp is above the guard     an overflow if the access is below the usable part and at most two pages below sp.
-//   (One
-//                                page for the step. One because a kernel may report the page instead of the address.)
-//   2. sp is in the guard, or    an overflow if the access is in this range as well: the frames went down there. A
-//   stack
-//      up to 8 MB below it       that a goroutine keeps elsewhere, a coroutine's, is further away.
-//   3. as 2, without a guard     an overflow wherever the access is: frames and neighbours below are destroyed.
-//   4. otherwise                 a bad pointer, even if the guard is the goroutine's own.
-// A switch moves the stack pointer first and M::g some instructions later. A signal handler that runs in between stands
-// on the window of another goroutine than the one in M::g; is_overflow_of is the rule for it.
 //
-// A signal that somebody sent (kill, raise, sigqueue: si_code <= 0), and the two reports of hardware errors that belong
-// to no instruction, keep the effect that they would have without grt: the earlier handler, nothing if the program
-// ignores them, or the end of the process. A fault has the default effect by itself, because the instruction is run
-// again. A signal that was sent does not come again, so it is queued again to this thread with all its information, and
-// blocked until the handler has returned: it then ends the process with the registers of the code it interrupted.
+//   where sp is                     the fault is
+//   1. above the guard              an overflow if the access is below the usable part and at most two pages below sp:
+//                                   one page for the step, and one because a kernel may report the page instead of the
+//                                   address
+//   2. in the guard, or up to       an overflow if the access is in this range as well, because the frames went down
+//      8 MB below it                there; a stack that a goroutine keeps elsewhere, such as a coroutine's, is further
+//                                   away
+//   3. as in 2, but the window      an overflow wherever the access is, because frames and neighbours below are
+//      has no guard                 destroyed
+//   4. anywhere else                a bad pointer, even if it points into the goroutine's own guard
+//
+// A switch moves sp first and sets M::g some instructions later. A signal handler that runs in between is on the window
+// of another goroutine than the one in M::g. is_overflow_of is the rule for this case.
+//
+// Some signals are no faults: those that were sent (kill, raise, sigqueue: si_code <= 0), and the two reports of
+// hardware errors that belong to no instruction. They keep the effect that they would have without grt: the earlier
+// handler runs, or nothing happens because the program ignores them, or the process ends. A fault gets the default
+// effect by itself, because the instruction is executed again. A signal that was sent does not come again. So it is
+// queued again to this thread with all its information, and blocked until the handler has returned. It then ends the
+// process with the registers of the code that it interrupted.
 #include "stack/overflow.hpp"
 
 #include <algorithm>
@@ -44,7 +50,7 @@ constexpr int memory_tag_async = 8, memory_error_async = 5; // SEGV_MTEAERR, BUS
 
 constexpr int signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE};
 struct sigaction before[4];
-std::atomic<bool> spent[4]; // its SA_RESETHAND has taken effect
+std::atomic<bool> spent[4]; // the handler in `before` was to run only once (SA_RESETHAND), and has run
 void (*judge_fault)(const fault&) noexcept;
 
 bool is_function(const struct sigaction& a) noexcept {
@@ -64,11 +70,11 @@ std::uintptr_t stack_pointer(const ucontext_t* c) noexcept {
 #endif
 }
 
-// As the kernel would have called it, on this stack.
+// Calls the handler as the kernel would have called it, but on this stack.
 void call(const struct sigaction& handler, int sig, siginfo_t* info, void* context) {
   sigset_t mask = handler.sa_mask;
   if (!(handler.sa_flags & SA_NODEFER)) sigaddset(&mask, sig);
-  pthread_sigmask(SIG_BLOCK, &mask, nullptr); // until the return from on_fault
+  pthread_sigmask(SIG_BLOCK, &mask, nullptr); // the return from on_fault restores the mask
   if (handler.sa_flags & SA_SIGINFO) handler.sa_sigaction(sig, info, context);
   else handler.sa_handler(sig);
 }
@@ -107,12 +113,12 @@ void install(int which) noexcept {
   sigaction(sig, nullptr, &old);
   struct sigaction a {};
   a.sa_sigaction = on_fault;
-  a.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER; // a fault while a report is written must not be a silent end
+  a.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER; // NODEFER: a fault within a report must not end in silence
   if (!is_function(old) || (old.sa_flags & SA_RESTART)) a.sa_flags |= SA_RESTART;
   sigaction(sig, &a, nullptr);
 }
 
-thread_local void* altstack; // null: none, or not ours
+thread_local void* altstack; // null: this thread has none, or the program has installed it
 thread_local std::size_t altstack_bytes;
 } // namespace
 
@@ -134,7 +140,7 @@ void install_altstack() noexcept {
   std::size_t n = std::max<std::size_t>(64 << 10, 2 * getauxval(51 /* AT_MINSIGSTKSZ */) + (32 << 10));
   n = (n + page - 1) / page * page + page;
   void* p = mmap(nullptr, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (p == MAP_FAILED) return; // the overflow kills without a report
+  if (p == MAP_FAILED) return; // an overflow then ends the process without a report
   mprotect(p, page, PROT_NONE);
   stack_t s{};
   s.ss_sp = static_cast<char*>(p) + page;
@@ -150,7 +156,7 @@ void install_altstack() noexcept {
 void remove_altstack() noexcept {
   if (!altstack) return;
   stack_t have;
-  if (sigaltstack(nullptr, &have) || have.ss_sp != static_cast<char*>(altstack) + page) return; // the program's by now
+  if (sigaltstack(nullptr, &have) || have.ss_sp != static_cast<char*>(altstack) + page) return; // the program's own
   stack_t none{};
   none.ss_flags = SS_DISABLE;
   if (sigaltstack(&none, nullptr)) return;
@@ -158,7 +164,7 @@ void remove_altstack() noexcept {
 }
 
 void install_fault_handler(void (*judge)(const fault&) noexcept) noexcept {
-  if (std::exchange(judge_fault, judge)) return; // a start that failed later on is tried again
+  if (std::exchange(judge_fault, judge)) return; // an earlier start came this far, then failed, and is tried again
   install(0);
   install(1);
 }

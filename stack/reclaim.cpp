@@ -1,21 +1,23 @@
 // stack/reclaim.cpp - see reclaim.hpp.
 //
-// Free windows. A P gives what it holds to the pool when it goes to sleep, and half of it at its first look around in a
-// pass. Of the pool, those lose their pages that nobody has needed since the last pass began (arena::low), oldest
-// first: they are cold then. The newest few stay, with their top page. While the reclaimer works on windows, nobody
-// finds them: whoever holds a credit finds another one (held_most are part of the slack).
+// Free windows. A P moves all windows of its cache to the pool before it goes to sleep, and half of them the first time
+// it searches for work after a pass has begun. Windows in the pool that have not been used since the previous pass
+// began (those below arena::low) lose their pages, oldest first. They are then `cold`. The newest few (newest_kept)
+// stay in the pool with their top page. While the reclaimer works on windows it holds them, and nobody else finds them.
+// A goroutine with a credit still finds another window, because held_most windows are part of the slack.
 //
-// Page tables: 0.6 KB a window, which outlive its pages. Since 6.14 x86-64 kernels free a table that MADV_DONTNEED
-// finds empty if the advice covers all of its 2 MB, and a guard counts as an entry. So of 64 cold windows the guards go
-// as well; they are made again, 64 in one call as for new ones (45 us), when the first of the 64 is taken. A table that
-// two words share goes with the second of them: both are held then.
+// Page tables. They take 0.6 KB per window and outlive its pages. x86-64 kernels since 6.14 free a page table that
+// MADV_DONTNEED finds empty, if the advice covers all of its 2 MB. A guard counts as an entry, so the guards of 64 cold
+// windows are removed as well. When the first of the 64 is taken they are made again, in one call as for new windows
+// (45 us). A page table that two words of windows share is freed with the second of them; both words are held then.
 //
-// Deep windows. PAGEMAP_SCAN (Linux 6.7) walks page tables and reports runs of pages in memory: 0.04 us a window, and a
-// bit is set for each that has more than its two upper pages. Where it is missing, every window counts as deep and
-// drop() looks at the 16 pages below with mincore first: a stack that has only ever jumped over those is missed.
+// Deep windows. A window is deep if it has more than its two upper pages in memory. PAGEMAP_SCAN (Linux 6.7) walks the
+// page tables and reports runs of pages in memory, which takes 0.04 us per window; find_deep() sets a bit for each deep
+// one. Without PAGEMAP_SCAN every window counts as deep, and drop() first examines the upper 16 pages of its range with
+// mincore. It misses a stack that has only ever jumped over those 16 pages.
 //
-// What is never dropped: other guards (a poisoned page would become an ordinary one), and the page a canary stands in.
-// Memory the program has locked stays where it is: MADV_DONTNEED answers EINVAL.
+// Never dropped: guards of other kinds (a poisoned page would become an ordinary one), and the page that holds a
+// canary. Memory that the program has locked stays, because MADV_DONTNEED returns EINVAL for it.
 #include "stack/reclaim.hpp"
 
 #include <algorithm>
@@ -37,8 +39,8 @@ std::atomic<std::uint32_t> passes{0};
 
 namespace {
 constexpr std::size_t newest_kept = 32, red_zone = 128, windows_a_look = 512;
-constexpr std::size_t cold_kept = 1024; // fewer are not worth their guards
-bool scan_works = true;                 // until it does not
+constexpr std::size_t cold_kept = 1024; // page tables of fewer cold windows are not worth making the guards again
+bool scan_works = true;                 // false once PAGEMAP_SCAN has failed
 
 // include/uapi/linux/fs.h
 struct page_region {
@@ -54,7 +56,7 @@ constexpr std::uint64_t page_is_present = 1 << 3;
 char* lowest(const arena& a, std::size_t i) { return a.window(i) + guard_bytes + (a.canary(i) ? page : 0); }
 std::uintptr_t number(const void* p) { return reinterpret_cast<std::uintptr_t>(p); }
 
-// One run of pages in memory: marks the windows that reach below their two upper pages.
+// The pages from `start` to `end` are in memory: marks the windows of which some of them lie below the two upper pages.
 void mark(arena& a, std::uint64_t start, std::uint64_t end) noexcept {
   std::uint64_t base = number(a.base);
   for (std::size_t i = (start - base) / a.stride; base + i * a.stride < end; i++) {
@@ -64,7 +66,7 @@ void mark(arena& a, std::uint64_t start, std::uint64_t end) noexcept {
   }
 }
 
-// false: the kernel cannot.
+// Marks the deep windows among `n` from `first` on. Returns false if the kernel cannot tell.
 bool look_at(arena& a, int fd, std::size_t first, std::size_t n) noexcept {
   static page_region found[512];
   for (std::size_t i = first / 64; i <= (first + n - 1) / 64; i++) a.deep[i] = 0;
@@ -86,7 +88,7 @@ bool look_at(arena& a, int fd, std::size_t first, std::size_t n) noexcept {
   return true;
 }
 
-// Of an emulator: it may say yes and find nothing.
+// An emulator may accept PAGEMAP_SCAN and find nothing. So this scans a page that is certainly in memory.
 bool scan_is_true(int fd) noexcept {
   static page_region found;
   char here = 1;
@@ -99,7 +101,7 @@ bool scan_is_true(int fd) noexcept {
   arg.category_anyof_mask = arg.return_mask = page_is_present;
   return ioctl(fd, pagemap_scan, &arg) == 1 && found.start == arg.start;
 }
-// -1: not to be had.
+// Returns the size of the process's page tables, or -1 if it cannot be read.
 long page_tables_kb() noexcept {
   char text[4096];
   int fd = ::open("/proc/self/status", O_RDONLY | O_CLOEXEC);
@@ -111,13 +113,13 @@ long page_tables_kb() noexcept {
   return at ? std::strtol(at + 6, nullptr, 10) : -1;
 }
 
-// By effect: sixteen tables with a page each, and whether they are there when their pages are gone. Tables that other
-// threads need meanwhile may hide that.
+// Finds out by effect whether the kernel frees empty page tables: fills sixteen tables with one page each, drops the
+// pages and returns whether the tables are gone. Tables that other threads need meanwhile may hide that they are.
 bool see_tables_go() noexcept {
   constexpr std::size_t n = 16, covers = 2 << 20;
   void* p = mmap(nullptr, (n + 1) * covers, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED) return false;
-  munlock(p, (n + 1) * covers); // as windows are opened
+  munlock(p, (n + 1) * covers); // as when windows are opened
   bool go = false;
   if (mprotect(p, (n + 1) * covers, PROT_READ | PROT_WRITE) == 0) {
     madvise(p, (n + 1) * covers, MADV_NOHUGEPAGE);
@@ -133,7 +135,7 @@ bool see_tables_go() noexcept {
 } // namespace
 
 bool tables_go() noexcept {
-  static std::atomic<int> tries{8}; // -1: they do
+  static std::atomic<int> tries{8}; // attempts left; -1: one has shown that tables are freed
   int left = tries.load(std::memory_order_relaxed);
   if (left > 0) tries.store(left = see_tables_go() ? -1 : left - 1, std::memory_order_relaxed);
   return left < 0;
@@ -160,11 +162,11 @@ void reclaim_begin(bool all) noexcept {
 bool drop_free(std::uint64_t& dropped) noexcept {
   for (arena& a : arenas) {
     char* tops[per_word];
-    std::size_t n, old; // old: such as keep nothing
+    std::size_t n, old; // old: how many in the pool are not among the newest few, and lose all their pages
     {
       spin_guard hold(lock);
       old = a.pooled() - std::min(newest_kept, a.pooled());
-      a.left = std::min(a.left, a.low - std::min(a.low, a.bottom)); // not those taken and put back meanwhile
+      a.left = std::min(a.left, a.low - std::min(a.low, a.bottom)); // some may have been used meanwhile
       if (!a.left) continue;
       n = a.held = std::min({per_word, a.left, old ? old : a.left});
       copy(tops, a.pool + a.bottom, n);
@@ -206,7 +208,7 @@ bool drop_lists() noexcept {
     if (a.used_to <= piece) continue;
     if (a.pooled() <= piece || a.pooled() < a.bottom / 4) a.slide();
     if (a.used_to <= a.top + piece) continue;
-    std::size_t end = a.used_to / in_page * in_page; // what follows in that page may be another list
+    std::size_t end = a.used_to / in_page * in_page; // another list may begin in that page
     a.used_to = std::max((a.used_to - 1) / piece * piece, (a.top / piece + 1) * piece);
     madvise(a.pool + a.used_to, (end - a.used_to) * sizeof(char*), MADV_DONTNEED);
     return true;
@@ -214,7 +216,7 @@ bool drop_lists() noexcept {
   return false;
 }
 
-// Lock held. The next of 64 windows that may become bare.
+// Lock held. Moves at_word to the next word whose 64 windows may become bare. Returns false if there is none.
 static bool next_word(arena& a) noexcept {
   std::size_t end = a.cold_n < cold_kept ? 0 : a.carved / per_word;
   while (a.at_word < end && !(a.cold[a.at_word] == full_word && a.guards[a.at_word] == guarding::madvise)) a.at_word++;
@@ -229,7 +231,7 @@ bool drop_tables() noexcept {
       if (!next_word(a)) continue;
     }
     if (!tables_go()) return false;
-    std::size_t w, first, last; // with the neighbours, if those are bare
+    std::size_t w, first, last; // [first, last]: word w, and its neighbours if those are bare
     {
       spin_guard hold(lock);
       if (!next_word(a)) continue;
@@ -242,7 +244,7 @@ bool drop_tables() noexcept {
     }
     char *at = a.window(w * per_word), *from = a.window(first * per_word), *to = a.window((last + 1) * per_word);
     std::size_t bytes = per_word * a.stride;
-    bool locked = madvise(at, bytes, MADV_DONTNEED); // EINVAL
+    bool locked = madvise(at, bytes, MADV_DONTNEED); // EINVAL: by the program
     if (!locked) {
       guards_remove(at, bytes);
       madvise(from, static_cast<std::size_t>(to - from), MADV_DONTNEED);
@@ -266,14 +268,14 @@ bool find_deep() noexcept {
       n = a.carved;
     }
     if (a.looked >= n) continue;
-    if (!a.deep) { // windows beyond `looked` count as deep, so that is all it takes where there is no memory
+    if (!a.deep) { // without memory for it, `looked` stays 0, and then every window counts as deep
       void* p = mmap(nullptr, a.capacity / 8 + 64, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
                      -1, 0);
       if (p == MAP_FAILED) continue;
       a.deep = static_cast<std::uint64_t*>(p);
     }
     int fd = ::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return false; // none left; next time
+    if (fd < 0) return false; // no descriptor left; the next pass tries again
     n = std::min(windows_a_look, n - a.looked);
     scan_works = scan_is_true(fd) && look_at(a, fd, a.looked, n);
     close(fd);

@@ -1,4 +1,4 @@
-// stack/reclaim.hpp - pages of windows go back to the kernel. Which and when is up to sched/monitor/scavenge.cpp.
+// stack/reclaim.hpp - gives pages of windows back to the kernel. sched/monitor/scavenge.cpp decides which and when.
 #pragma once
 #include <atomic>
 #include <cstddef>
@@ -8,37 +8,41 @@
 
 namespace grt::stack {
 
-extern std::atomic<std::uint32_t> passes; // begun so far
+extern std::atomic<std::uint32_t> passes; // how many have begun
 
-/// A P's owner, when it looks around: once a pass the older half of its windows goes to the pool.
+/// The owner of a P calls age() each time it searches for work. Once per pass, the older half of the P's windows goes
+/// to the pool.
 void give_back_half(cache& c) noexcept;
 inline void age(cache& c) noexcept {
   if (c.pass != passes.load(std::memory_order_relaxed)) give_back_half(c);
 }
-/// The same for all of them, before it sleeps.
+/// Moves all windows of a P to the pool, before the P's owner sleeps.
 void give_back(cache& c) noexcept;
 
 struct span {
   char *low, *high;
 };
-/// The pages of top's window that lie a page and the red zone below sp. false: none, or sp is elsewhere.
+/// Finds the pages of top's window that lie more than a page and the red zone below sp. Returns false if there are
+/// none, or if sp is not in the window.
 bool below(const char* top, const char* sp, span& out) noexcept;
-/// true: their memory is the kernel's again; they read as zeros.
+/// Gives the pages of a span back to the kernel; they then read as zeros. Returns whether it did.
 bool drop(const span& s) noexcept;
 
-// One pass at a time, in this order, each called until it says false. None takes long.
-/// all: also windows that were in use a moment ago.
+// The steps of a pass. There is one pass at a time. It begins with reclaim_begin(); then each of drop_free, drop_lists,
+// drop_tables and find_deep is called, in this order, until it returns false. No single call takes long.
+/// all: also drop windows that were in use a moment ago.
 void reclaim_begin(bool all) noexcept;
-/// Counts the windows it emptied.
+/// Drops the pages of free windows. Adds the number of windows that it emptied to `dropped`.
 bool drop_free(std::uint64_t& dropped) noexcept;
-/// Of the list of free windows, what is not in use.
+/// Drops the unused pages of the lists of free windows.
 bool drop_lists() noexcept;
-/// The page tables of windows without pages.
+/// Drops the page tables of windows that have no pages.
 bool drop_tables() noexcept;
-/// Whether this kernel gives any back.
+/// Returns whether this kernel frees empty page tables.
 bool tables_go() noexcept;
+/// Marks the deep windows: those with more than their two upper pages in memory.
 bool find_deep() noexcept;
-/// Had more than its two upper pages in memory when find_deep came by; true where that is not known.
+/// Returns whether the window was deep when find_deep() last examined it. true if that is not known.
 bool deep(const char* top) noexcept;
 
 } // namespace grt::stack

@@ -23,33 +23,34 @@
 namespace grt::stack {
 
 arena arenas[classes];
-// System calls run under it, and Ps that want windows meanwhile spin, then give their cores away (base/spin.cpp). A
-// hold is bounded: it makes 64 guards at the most, by one call with madvise and by 64 with mprotect and poison; opening
-// a chunk takes four calls and comes once for some 200 windows. A P comes here once for up to 128 windows, and not at
-// all while it finds windows that have been used before. Rejected: guards made outside the lock. The scavenger,
-// next_kind and the count of mappings would have to know of windows that are carved and not yet guarded.
+// System calls run under this lock. A P that needs windows meanwhile spins, then gives its core away (base/spin.cpp).
+// The time under the lock is bounded. At most 64 guards are made, by one call with madvise and by 64 calls with
+// mprotect or poison. Opening a chunk takes four calls and happens once per some 200 windows. A P takes the lock once
+// for up to 128 windows, and not at all while its cache has windows that were used before.
+// Rejected: making guards outside the lock. The scavenger, next_kind and the count of mappings would have to know of
+// windows that are carved but not yet guarded.
 spin_lock lock;
 int pidfd = -1;
 
 namespace {
 constexpr int madv_populate_write = 23; // Linux 5.14; not in older headers
 constexpr std::size_t chunk_bytes = 64 << 20, canary_words = 8;
-// Below an arena. A frame that jumps over the guard of the lowest window, or an overflow where no guard is, must not
-// reach what the kernel has mapped there: thread stacks, the runtime's own memory.
+// Reserved below an arena. A frame that jumps over the guard of the lowest window, or an overflow without a guard, must
+// not reach what the kernel has mapped there: thread stacks, the runtime's own memory.
 constexpr std::size_t spare_below = stack_max_most;
-constexpr std::uint64_t canary_value = 0x9e3779b97f4a7c15;
+constexpr std::uint64_t canary_value = 0x9e3779b97f4a7c15; // 2^64 / golden ratio: not written by chance
 
 std::size_t default_class = 2, credits, slack;
 std::uint32_t batch = 128;
 bool emulated = false; // by Valgrind
-std::size_t most = 0;  // bytes reserved for the default class; a quarter for each other one
+std::size_t most = 0;  // bytes reserved for the default class; at most a quarter of it for each other class
 
 void* map(std::size_t bytes, int prot) {
   return mmap(nullptr, bytes, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 }
 
-// Where a huge reservation hurts: an emulator keeps tables for it. An advice that no kernel knows is EINVAL; qemu-user
-// says 0.
+// Returns how many bytes of address space may be reserved at once. A huge reservation hurts in an emulator, which keeps
+// tables for it. qemu-user is recognized by an advice that no kernel knows: a kernel returns EINVAL, qemu-user 0.
 std::size_t reserve_limit() {
   if (GRT_TSAN) return std::size_t{1} << 40;
   if ((emulated = san::on_valgrind())) return std::size_t{16} << 30;
@@ -58,7 +59,7 @@ std::size_t reserve_limit() {
   bool lies = madvise(p, page, 0x7ffff) == 0;
   munmap(p, page);
   std::size_t bytes = std::size_t{lies ? 8u : 4096u} << 30;
-  rlimit space; // the rest is for the program and for the threads
+  rlimit space; // a quarter of it; the rest is for the program and for the threads
   if (getrlimit(RLIMIT_AS, &space) == 0 && space.rlim_cur / 4 < bytes) bytes = space.rlim_cur / 4 / page * page;
   return bytes;
 }
@@ -81,11 +82,11 @@ bool reserve(arena& a, std::size_t usable, std::size_t bytes) {
   a.cold = reinterpret_cast<std::uint64_t*>(a.pool + words * per_word);
   a.canaries = reinterpret_cast<std::atomic<std::uint64_t>*>(a.cold + words);
   a.guards = reinterpret_cast<guarding*>(a.canaries + words);
-  __atomic_store_n(&a.base, base, __ATOMIC_RELEASE); // [ARENA-1] find() may now look
+  __atomic_store_n(&a.base, base, __ATOMIC_RELEASE); // [ARENA-1] arena_of() may use it
   return true;
 }
 
-// Under lock. Opens whole pages up to at least `windows` windows, a chunk at a time.
+// Lock held. Opens chunks until at least `windows` windows are open.
 bool open(arena& a, std::size_t windows) {
   while (a.opened < windows) {
     std::size_t n = std::max<std::size_t>(chunk_bytes / a.stride, 1);
@@ -106,7 +107,7 @@ void write_canary(char* low) {
   for (std::size_t i = 0; i < canary_words; i++) reinterpret_cast<std::uint64_t*>(low)[i] = canary_value;
 }
 
-// Under lock. Guards for n windows from `first`, or what stands in for them.
+// Lock held. Makes guards, or canaries instead, for the n windows from `first` on.
 void guard(arena& a, std::size_t first, std::size_t n) {
   char* p = a.base + first * a.stride;
   std::size_t done = guards_make(p, a.stride, n);
@@ -119,7 +120,7 @@ void guard(arena& a, std::size_t first, std::size_t n) {
   }
 }
 
-// Under lock. Makes n new windows' tops, at most 64; they are open already.
+// Lock held. Makes n new windows, at most 64, from memory that is open already. Returns their tops.
 void carve(arena& a, std::size_t n, char** tops) {
   guard(a, a.carved, n);
   iovec v[64];
@@ -131,10 +132,10 @@ void carve(arena& a, std::size_t n, char** tops) {
   a.carved += n;
   if (n > 1 && pidfd >= 0)
     syscall(SYS_process_madvise, pidfd, v, n, madv_populate_write,
-            0); // one call for n page faults; a kernel without it faults later
+            0); // one call instead of n page faults; on a kernel that lacks it the faults come later
 }
 
-// Under lock. Cold windows, n at most: the lowest. No more than one word gets its guards back for it.
+// Lock held. Takes at most n cold windows, the lowest ones. Makes the guards of at most one word again.
 std::size_t warm(arena& a, char** tops, std::size_t n) {
   std::size_t got = 0;
   while (got < n && a.cold_n) {
@@ -175,7 +176,7 @@ void start(const config& c) {
   default_class = class_of(round_stack_max(c.stack_max ? c.stack_max : 256 << 10));
   most = reserve_limit();
   if (!emulated)
-    pidfd = static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0)); // Valgrind does not know the calls it serves
+    pidfd = static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0)); // Valgrind does not know the calls that use it
   if (pidfd >= 0) fcntl(pidfd, F_SETFD, FD_CLOEXEC);
   guards_start(c.guard, c.mprotect_budget, pidfd);
   if (!reserve(arenas[default_class], stack_max_least << default_class, most))
@@ -213,7 +214,7 @@ char* refill(cache& c) noexcept {
 }
 
 void spill(cache& c) noexcept {
-  if (!c.limit) { // its first
+  if (!c.limit) { // the first put into this cache
     c.limit = 2 * batch;
     if (c.n < c.limit) return;
   }
@@ -236,11 +237,11 @@ char* get_sized(std::size_t stack_max) noexcept {
     if (take_free(a, &top, 1)) return top;
     std::size_t held_back = c == default_class ? credits + slack : 0;
     if (open(a, std::max(a.carved, held_back) + 1)) {
-      if (c == default_class) credits++; // for good: the window goes to the common pool
+      if (c == default_class) credits++; // never given back: the window later goes to the common pool
       carve(a, 1, &top);
       return top;
     }
-    if (!a.held) return nullptr; // else some are back in a moment
+    if (!a.held) return nullptr; // the reclaimer gives back in a moment what it holds
   }
 }
 
@@ -278,7 +279,7 @@ bool find_guard(const void* address, bounds& out) noexcept {
 namespace {
 char* low_of(const arena& a, std::size_t i) noexcept { return a.window(i) + guard_bytes; }
 
-// Others may be writing there. Each word read once, seen by no sanitizer.
+// Other threads may be writing there, so each word is read once, and no sanitizer sees the reads.
 __attribute__((no_sanitize("address", "thread"))) bool all_are(const char* from, std::size_t bytes,
                                                                std::uint64_t value) noexcept {
   auto* words = reinterpret_cast<const volatile std::uint64_t*>(from);
@@ -289,7 +290,8 @@ __attribute__((no_sanitize("address", "thread"))) bool all_are(const char* from,
 bool broken(const arena& a, std::size_t i) noexcept {
   return a.canary(i) && !all_are(low_of(a, i), canary_words * sizeof canary_value, canary_value);
 }
-// Nothing but an overflow writes below a canary. A page that is in memory may be one that mlockall has filled.
+// Only an overflow writes below a canary. That a page is in memory proves nothing, because mlockall fills pages; so the
+// contents are compared with zero.
 bool written_below(const arena& a, std::size_t i) noexcept {
   unsigned char in_memory[guard_bytes / page];
   if (!a.canary(i) || mincore(a.window(i), guard_bytes, in_memory)) return false;
@@ -337,7 +339,7 @@ char* find_overrun() noexcept {
 counts read_counts() noexcept { return {arenas[default_class].carved, credits}; }
 
 std::size_t resident_bytes() noexcept {
-  static unsigned char pages[16384]; // one look at 64 MB
+  static unsigned char pages[16384]; // one mincore call covers 64 MB
   static spin_lock looking;
   spin_guard one(looking);
   std::size_t resident = 0;

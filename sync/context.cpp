@@ -1,38 +1,48 @@
-// sync/context.cpp - the tree of contexts: how one ends, and who is told.
+// sync/context.cpp - the tree of contexts: how a context ends, and how those that wait for its end are told.
 //
-// Nodes are counted and point at their parents. Values and shields only point; a cancellable node also stands in the
-// list of the nearest cancellable one above it, `up`, by a plain pointer. Who touches what:
-//   ending::lock   state (writing), watchers, children, orphan; the links of the children; done (writing)
-//   creation       up, deadline;  timed: under the lock if anybody else can know the node, read after the end
-//   whoever ends   work
-// A node that dies takes itself out of up's list, under up's lock, before its memory goes; so whoever holds that lock
-// may look at a child, and takes a reference if the count is not 0 yet: 0 means it is just dying and has nobody to
-// tell. The deadline's timer does the same under its wheel's lock. It fires on g0, where nothing may be allocated or
-// called: it starts a goroutine, in a slot from the processor's own list, that does the ending.
+// Nodes. A node is reference-counted and holds a reference to its parent. That is all for a node that carries a value,
+// or is a shield. A cancellable node is also in the list `children` of the nearest cancellable node above it, `up`.
+// That list has plain pointers. A `watcher` is an entry in a cancellable node's other list: a wait that the end of the
+// context cancels, or a function that it starts. What protects each member:
+//   ending::lock  state (writing), watchers, children, orphan; the links of the children; done (writing)
+//   creation      up and deadline do not change later. timed changes under the lock if another thread can know the
+//                 node, and is read after the end
+//   the ender     work; the ender is the thread that ends the node
 //
-// Ending: `state` is set under the lock, and the first one wins. If there is a done channel, the winner closes it and
-// sets `settled`, under the lock again; else `settled` comes with `state`. From then on nobody enters the lists, so
-// they are emptied in batches of 64 per hold of the lock: watchers are called and their goroutines made ready
-// afterwards, children go on a work list of the ender's. No recursion, here or when a chain of nodes dies.
+// Lifetime. A node that dies takes itself out of up's list, under up's lock, before its memory is freed. So a thread
+// that holds that lock may look at a child. It takes a reference if the count is not 0 yet; 0 means that the child is
+// dying and has nobody to tell. The deadline's timer does the same under its wheel's lock. It fires on g0, where
+// nothing may be allocated or called. So it starts a goroutine that ends the context, in a slot from the P's own list.
 //
-// err() and done() agree, and nobody waits for it. The done channel exists once somebody has asked for it. The moment
-// of the end is the moment in which it is closed; without one, the store of `state`. over() asks just that: `settled`,
-// or `state` and the channel's `closed`. Then, within one thread:
-//   C1  done() closed => over(). The thread has the channel, and closed it was after `state` had been set.
-//   C2  over() => done() is closed. By `settled`: the store came after the close. By `closed`: the thread reads that
-//       again. If there was no channel, one that is made later is closed from the start.
-//   C3  A call has failed because of the context, a function of context_after_func runs, or a child has ended by it =>
-//       over(). All of these ask over(), or come from the lists, which are emptied and refuse entry after `settled`.
-//   C4  A call of cancel() has returned => over(). A call that lost closes the channel if the winner has not yet.
-// Rejected: `state` alone (done() is still open for a moment after err() says something: not C2); `settled` alone
-// (err() is empty after done() is closed: not C1); to wait between the two (err() would park, and throw without
-// memory).
+// Ending. `state` is set under the lock, and the first thread to set it wins. If there is a done channel, the winner
+// closes it and then sets `settled`, under the lock again. Otherwise `settled` is set together with `state`. After
+// `settled` nothing enters the lists, so they can be emptied in batches of 64 per hold of the lock. Watchers are called
+// under the lock, and their goroutines are made ready after it is released. Children go on a work list of the ender.
+// There is no recursion, neither here nor when a chain of nodes dies.
 //
-// Somebody may keep a done channel longer than its context and the cancel function: such a node, if its parent or timer
-// can still end it, becomes an orphan: its last reference goes to whoever ends it.
-// Rejected: children that hold a reference from their parent (Go, with a collector: one that nobody cancels would live
-// as long as the parent, here also in loops); a goroutine per context that waits for the parent.
-// Locks: a context, then a wheel, then a waiter queue; never two contexts.
+// err() and done() agree, and no call waits for that. The done channel exists once it has been asked for. A context
+// ends at the moment when its done channel is closed; without one, at the store of `state`. over() tests exactly that:
+// `settled`, or `state` and the channel's `closed`. Within one thread:
+//   C1  If done() is closed, over() is true. The thread has the channel, which was closed after `state` was set.
+//   C2  If over() is true, done() is closed. If over() saw `settled`: that store came after the close. If it saw
+//       `closed`: the thread reads that again. If there was no channel, one that is made later is closed from the
+//       start.
+//   C3  over() is true once a call has failed because of the context, a function of context_after_func runs, or a child
+//       has ended because of it. All of these ask over(), or come from the lists, which are emptied, and refuse entry,
+//       after `settled`.
+//   C4  over() is true once a call of cancel() has returned. A call that did not win closes the channel if the winner
+//       has not done so yet.
+// Rejected: `state` alone. For a moment after err() reports the end, done() would still be open, against C2.
+// Rejected: `settled` alone. For a moment after done() is closed, err() would still be empty, against C1.
+// Rejected: to wait between the two. err() would park, and throw without memory.
+//
+// Orphans. A done channel may outlive its context and its cancel function. If the parent or the timer can still end
+// such a node, it becomes an orphan: its last reference belongs to the thread that ends it.
+// Rejected: a reference from the parent to each child, as in Go. Go has a garbage collector. Here a context that is
+// never cancelled would live as long as its parent, and references in both directions would form loops.
+// Rejected: a goroutine per context that waits for the end of the parent.
+//
+// Lock order: a context, then a wheel, then a waiter queue. Never two contexts.
 #include <grt/context.hpp>
 
 #include <utility>
@@ -51,7 +61,7 @@ constexpr std::int64_t no_deadline = INT64_MAX;
 constexpr unsigned batch = 64;
 
 struct cancel_node final : context_node, ending, timer_node {
-  cancel_node* up; // whose child it is, or null
+  cancel_node* up; // the node that has this one as a child, or null
   cancel_node *right = nullptr, *left = nullptr;
   cancel_node *children = nullptr, *work = nullptr;
   std::atomic<chan_core*> done{nullptr};
@@ -72,7 +82,7 @@ struct cancel_node final : context_node, ending, timer_node {
 };
 cancel_node* of(ending* e) noexcept { return static_cast<cancel_node*>(e); }
 
-// From a list that keeps plain pointers, under its lock. false: it is dying.
+// For a node in a list of plain pointers, under the list's lock. Returns false if the node is dying.
 bool take_ref(cancel_node* c) noexcept {
   std::uint32_t n = c->refs.load(std::memory_order_relaxed);
   while (n && !c->refs.compare_exchange_weak(n, n + 1, std::memory_order_relaxed)) {
@@ -89,7 +99,7 @@ void leave_parent(cancel_node* c) noexcept {
   if (c->right) c->right->left = c->left;
 }
 
-// false: up has ended.
+// Returns false if up has ended.
 bool join_parent(cancel_node* c) noexcept {
   cancel_node* up = c->up;
   queue_guard hold(up->lock);
@@ -129,7 +139,7 @@ void tell_watchers(cancel_node* c) noexcept {
   }
 }
 
-// Moves the children, a reference each, to the work list.
+// Moves the children to the work list, with one reference to each.
 void take_children(cancel_node* c, cancel_node*& work) noexcept {
   for (bool more = true; more;) {
     queue_guard hold(c->lock);
@@ -145,12 +155,12 @@ void take_children(cancel_node* c, cancel_node*& work) noexcept {
   }
 }
 
-// Somebody ends it, or has. C4
+// Another thread ends the node, or has ended it. C4
 void help_to_end(cancel_node* c) noexcept {
   if (!c->over()) chan_close_once(c->done.load(std::memory_order_acquire)); // [CTX-3]
 }
 
-// Lock held. The last state.
+// Lock held. Stores the final state. told: there is no watcher to tell. parents: there are children to end.
 void settle(cancel_node* c, std::uint32_t why, bool& told, bool& parents) noexcept {
   c->state.store(why | ending::settled, std::memory_order_release); // [CTX-1]
   told = !c->first;
@@ -207,11 +217,11 @@ void run_deadline(void* closure) {
   context_unref(c);
 }
 
-// On g0, inside, under a wheel's lock.
+// On g0, inside the bracket, under a wheel's lock.
 G* on_deadline(timer_node* n) {
   auto* c = static_cast<cancel_node*>(n);
   void* at = spawn_begin_inside(run_deadline, reinterpret_cast<const void*>(run_deadline), 0, c);
-  if (!at) { // no slot to be had: again in a millisecond
+  if (!at) { // no slot is free: try again in a millisecond
     std::uint64_t now = now_ns();
     n->owner.load(std::memory_order_relaxed)->insert(n, add_ns(now, 1000000), now);
     return nullptr;
@@ -221,7 +231,8 @@ G* on_deadline(timer_node* n) {
   return nullptr;
 }
 
-// Somebody holds its channel, and its parent or timer may still end it: then the last reference is theirs.
+// Makes the node an orphan if others hold its done channel and it has not ended: its parent or its timer may still end
+// it, and then drops the last reference.
 bool becomes_orphan(cancel_node* c) noexcept {
   chan_core* d = c->done.load(std::memory_order_relaxed);
   if (!d || d->refs.load(std::memory_order_relaxed) == 1) return false;
@@ -230,15 +241,16 @@ bool becomes_orphan(cancel_node* c) noexcept {
   return c->orphan = true;
 }
 
-// The caller's is the last reference but for those a parent or a timer may take meanwhile. false: it lives on.
+// The caller has the last reference, except for those that a parent or a timer may take meanwhile. Returns false if the
+// node lives on.
 bool destroy(cancel_node* c) noexcept {
-  // Of one that has ended nobody takes a reference any more, and whoever ended it had one: but the count must be read
-  // after that, or the end falls between the two looks.
+  // After the end nobody takes a new reference, and the ender has one while it works. So a node is alone if it has
+  // ended and its count is 1. The count must be read second, otherwise the end could fall between the two reads.
   bool alone = c->over() && c->refs.load(std::memory_order_acquire) == 1; // [CTX-2]
   if (!alone && (c->up || c->timed)) {
     if (becomes_orphan(c)) return false;
     if (c->refs.fetch_sub(1, std::memory_order_acq_rel) != 1) return false; // [CTX-2]
-    // One that was ended meanwhile has left both already.
+    // If the node was ended meanwhile it has already left both, and these calls do nothing.
     if (c->timed) cancel_timer(c);
     if (c->up) leave_parent(c);
   }
@@ -293,7 +305,7 @@ context_node* context_make(context_node* parent) {
 context_node* context_make(context_node* parent, std::int64_t when_ns) {
   start_runtime();
   cancel_node* c = make(parent);
-  if (when_ns >= c->deadline) { // the parent's end comes first
+  if (when_ns >= c->deadline) { // the parent ends first
     join_or_end(c);
     return c;
   }
@@ -307,7 +319,7 @@ context_node* context_make(context_node* parent, std::int64_t when_ns) {
   auto when = static_cast<std::uint64_t>(when_ns);
   c->fire = on_deadline;
   {
-    // Under the context's lock, so that whoever ends it sees either the timer or that there will be none.
+    // Under the context's lock. Then an ender either sees the timer, or has set `state` and no timer is armed.
     queue_guard hold(c->lock);
     if (c->state.load(std::memory_order_relaxed)) return c;
     c->timed = true;
@@ -337,7 +349,7 @@ ending* ending_of(const context& c) noexcept {
   return n ? n->origin : nullptr;
 }
 
-// There is a channel: the state without `settled` says so.
+// There is a done channel, because `state` is set and `settled` is not.
 bool ending::closed_already() const noexcept {
   return chan_closed(static_cast<const cancel_node*>(this)->done.load(std::memory_order_acquire)); // [CTX-3]
 }
@@ -346,7 +358,7 @@ bool ending::closed_already() const noexcept {
 
 struct alignas(16) after_end : watcher {
   std::atomic<std::uint32_t> refs{1};
-  std::atomic<bool> pending{false}; // where nothing can end: not yet stopped
+  std::atomic<bool> pending{false}; // if the context can never end: not yet stopped
   context_node* node = nullptr;     // counted
   void* goroutine = nullptr;        // prepared; under the context's lock
   void (*run)(void*) = nullptr;
@@ -361,7 +373,7 @@ struct alignas(16) after_end : watcher {
 
 namespace {
 void call(void* closure) {
-  struct holder { // also when the goroutine is left by grt::exit
+  struct holder { // the destructor also runs if the goroutine ends by grt::exit
     after_end* a;
     ~holder() {
       a->drop_function();
@@ -378,7 +390,7 @@ G* start_function(watcher* w) noexcept {
 } // namespace
 
 after_end* after_end_make(std::size_t bytes, void (*run)(void*), void (*destroy)(void*), void*& storage) {
-  auto* a = ::new (::operator new(sizeof(after_end) + bytes)) after_end; // 16-byte aligned: malloc does no less
+  auto* a = ::new (::operator new(sizeof(after_end) + bytes)) after_end; // 16-byte aligned, as malloc's are
   a->run = run;
   a->destroy = destroy;
   a->ended = start_function;
@@ -396,7 +408,7 @@ void after_end_arm(after_end* a, context_node* n, const attr* with, const void* 
   start_runtime();
   void* at = spawn_begin_here(call, site, line, with);
   spawn_store(at, a);
-  a->refs.fetch_add(1, std::memory_order_relaxed); // the goroutine's
+  a->refs.fetch_add(1, std::memory_order_relaxed); // for the goroutine
   {
     queue_guard hold(c->lock);
     if (!c->refuses()) {
@@ -411,7 +423,7 @@ void after_end_arm(after_end* a, context_node* n, const attr* with, const void* 
 bool after_end_stop(after_end* a) noexcept {
   cancel_node* c = a->origin();
   if (!c) {
-    if (!a->pending.exchange(false, std::memory_order_acq_rel)) return false; // [CTX-4] one of several callers
+    if (!a->pending.exchange(false, std::memory_order_acq_rel)) return false; // [CTX-4] one caller gets it
     a->drop_function();
     return true;
   }
@@ -424,7 +436,7 @@ bool after_end_stop(after_end* a) noexcept {
   }
   spawn_abort(at);
   a->drop_function();
-  after_end_unref(a); // the goroutine's
+  after_end_unref(a); // for the goroutine
   return true;
 }
 

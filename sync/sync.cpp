@@ -1,7 +1,8 @@
-// sync/sync.cpp - the slow paths of mutex and wait_group. The words of their state are explained in grt/sync.hpp.
+// sync/sync.cpp - the slow paths of mutex and wait_group. grt/sync.hpp explains the words of their state.
 //
-// The woken may destroy the object: the waker's last touch is a release of the state (mutex) or of the lock
-// (wait_group), and it makes the goroutines it took out ready afterwards, from a list of its own.
+// A waker must not access the object after releasing it, because a woken goroutine may already have destroyed it. The
+// release is that of the state (mutex) or of the lock (wait_group). The waker takes the goroutines out of the queue
+// before that, and makes them ready afterwards, from a list of its own.
 #include <grt/context.hpp>
 #include <grt/sync.hpp>
 
@@ -16,9 +17,9 @@
 
 namespace grt {
 namespace {
-constexpr std::uint64_t starve_ns = 1000000;
+constexpr std::uint64_t starve_ns = 1000000; // 1 ms, which grt/sync.hpp promises
 
-// Spinning pays only when this processor has nothing else to run and the holder runs on another.
+// Spinning pays only if this P has nothing else to run and the holder runs on another P.
 bool may_spin() noexcept {
   M* m = me();
   if (n_procs.load(std::memory_order_relaxed) == 1) return false;
@@ -66,7 +67,7 @@ template <bool limited> GRT_NOINLINE bool mutex::lock_slow(std::int64_t timeout_
         return end(false);
       }
     }
-    if (!protocol::must_queue<hardware>(state_, queue_, starves)) { // it was unlocked meanwhile
+    if (!protocol::must_queue<hardware>(state_, queue_, starves)) { // unlocked meanwhile
       queue_lock_.tsan_release();
       queue_lock_.unlock();
       let_loose();
@@ -75,7 +76,7 @@ template <bool limited> GRT_NOINLINE bool mutex::lock_slow(std::int64_t timeout_
     g->w.sel = nullptr;
     g->ok = ok_waiting;
     queue_.push(&g->w);
-    if (starves) { // who has waited longest stands first
+    if (starves) { // it has waited longest, so it goes to the front
       queue_.remove(&g->w);
       g->w.prev = nullptr;
       g->w.next = queue_.head;
@@ -86,7 +87,7 @@ template <bool limited> GRT_NOINLINE bool mutex::lock_slow(std::int64_t timeout_
     park(g, release_of(&queue_lock_), wait_reason::mutex, this);
     // An expired waiter may leave `queued` or `starving` set over an empty queue: one slow unlock clears them.
     if (limited && g->ok == ok_expired) return end(false);
-    if (g->ok) return end(true); // handed over, still locked
+    if (g->ok) return end(true); // handed over: still locked, and now ours
     spins = 0;
   }
 }
@@ -105,9 +106,10 @@ GRT_NOINLINE void mutex::unlock_slow() noexcept {
     queue_lock_.tsan_release();
     queue_lock_.unlock();
   };
-  detail::waiter* w = protocol::unlock_slow<hardware>(state_, queue_, told, unlocks); // else the last touch
+  detail::waiter* w = protocol::unlock_slow<hardware>(state_, queue_, told, unlocks);
   let_loose();
-  if (!w) return unlock(); // an expired waiter left its flag behind
+  if (!w) return unlock(); // an expired waiter had left `queued` set
+  // The mutex was released: it may be gone by now.
   hand_over ? ready(g_of(w)) : ready_tail(g_of(w));
 }
 
@@ -134,8 +136,8 @@ GRT_NOINLINE void wait_group::add(int n) {
                                      std::memory_order_acq_rel, std::memory_order_relaxed))
       return;
   }
-  // Down to zero with waiters: under the lock, so that the lock is the last thing a waiter that leaves early can depend
-  // on.
+  // There are waiters, and the count may fall to zero. It falls under the lock only. So a waiter that leaves early, and
+  // whose caller may then destroy the object, has to wait for the lock and for nothing else.
   hold();
   lock_.lock();
   lock_.tsan_acquire();
@@ -156,7 +158,7 @@ GRT_NOINLINE void wait_group::add(int n) {
     queue_ = {};
     state_.fetch_sub(static_cast<std::uint32_t>(s), std::memory_order_relaxed);
   }
-  lock_.unlock(); // last touch
+  lock_.unlock(); // the last access
   let_loose();
   while (list) {
     G* g = g_of(list);
@@ -167,7 +169,7 @@ GRT_NOINLINE void wait_group::add(int n) {
 
 bool wait_group::wait_ns(std::int64_t timeout_ns, detail::ending* ctx) {
   if (!(state_.load(std::memory_order_acquire) >> 32)) { // [WG-1]
-    // The last add may still be on its way out of lock_ for other waiters: wait for it, so that we may be destroyed.
+    // The last add may still hold lock_, for other waiters. Wait until it is free: our caller may destroy the object.
     if (GRT_UNLIKELY(__atomic_load_n(&lock_.word, __ATOMIC_ACQUIRE))) { // [SPIN-1]
       held_guard wait(lock_);
     }
@@ -187,7 +189,7 @@ bool wait_group::wait_ns(std::int64_t timeout_ns, detail::ending* ctx) {
   hold();
   lock_.lock();
   lock_.tsan_acquire();
-  std::uint64_t s = state_.fetch_add(1, std::memory_order_acq_rel); // [WG-1] from here a fall to zero goes by lock_
+  std::uint64_t s = state_.fetch_add(1, std::memory_order_acq_rel); // [WG-1] from here on a fall to zero takes lock_
   if (!(s >> 32) || (timed && timed->expired)) {
     state_.fetch_sub(1, std::memory_order_relaxed);
     lock_.tsan_release();

@@ -1,9 +1,14 @@
-// sync/wait.cpp - shared_mutex, condition_variable, semaphores, latch, barrier: a spin lock, some numbers, a queue.
+// sync/wait.cpp - shared_mutex, condition_variable, semaphores, latch, barrier. Each is a spin lock, some numbers and a
+// queue.
 //
-// All go by one rule: whoever changes the numbers takes those out of the queue who can go on now, under the lock,
-// grants them what they waited for, releases the lock as its last touch and makes them ready from a list of its own. So
-// the woken may destroy the object, and a newcomer finds either room and an empty queue or stands in line. Who gives up
-// (time-out, context) has left the queue under the lock; if it stood first, it admits those behind it.
+// All follow one rule. A thread that changes the numbers does this:
+//   1. Under the lock, it takes those waiters out of the queue that can go on now, and grants them what they wait for.
+//   2. It releases the lock. That is its last access to the object, because a woken goroutine may destroy it.
+//   3. It makes the waiters ready, from a list of its own.
+// So a newcomer that finds an empty queue may go on if the numbers allow it; otherwise it joins the queue.
+//
+// A waiter that gives up (time-out, context) has left the queue under the lock. If it was the first, waiters behind it
+// may be able to go on now, and it admits them.
 #include <grt/context.hpp>
 #include <grt/sync.hpp>
 
@@ -45,7 +50,7 @@ bool shared_mutex::lock_ns(bool exclusive, std::int64_t timeout_ns, detail::endi
   if (r.park_here(wait_reason::shared_mutex, this)) return true;
   wake_list wakes;
   queue_guard again(lock_);
-  admit_waiters(wakes); // those who waited for nobody but us
+  admit_waiters(wakes); // those that waited only because we were before them
   again.unlock();
   wakes.ready_all();
   return false;
@@ -103,16 +108,16 @@ condition_core::~condition_core() {
     if (process_ends()) return;
     fatal("a grt::condition_variable is destroyed while it is waited on");
   }
-  // [COND-1] They are runnable, all of them. At exit they may stand still for good.
+  // [COND-1] All goroutines inside wait() are runnable, so this ends. At exit they may never run again.
   while (inside_.load(std::memory_order_acquire) && !halted.load(std::memory_order_relaxed)) yield();
 }
 
-// waiting::n of a waiter that was taken: 1 if by notify_one.
+// waiting::n of a waiter that was taken: 1 if notify_one took it, 0 if notify_all did.
 bool condition_core::wait(std::int64_t timeout_ns, detail::ending* ctx, void (*unlock)(void*), void* lock) {
   struct stay {
     condition_core& c;
     explicit stay(condition_core& in) noexcept : c(in) { c.inside_.fetch_add(1, std::memory_order_relaxed); }
-    ~stay() { c.inside_.fetch_sub(1, std::memory_order_release); } // [COND-1] last touch
+    ~stay() { c.inside_.fetch_sub(1, std::memory_order_release); } // [COND-1] last access
   };
   struct place { // the caller's place in the queue, until it parks
     condition_core& c;
@@ -122,9 +127,9 @@ bool condition_core::wait(std::int64_t timeout_ns, detail::ending* ctx, void (*u
       if (given_up) c.give_up(r);
     }
   };
-  // The caller still holds its lock, so nobody who was told to notify it can have destroyed the condition.
+  // The caller still holds its lock, so no notifier can have destroyed the condition variable.
   stay here(*this);
-  waiting r(lock_, queue_, {timeout_ns, ctx}); // throws if there is no memory: it stands in no queue yet
+  waiting r(lock_, queue_, {timeout_ns, ctx}); // throws if there is no memory: it is in no queue yet
   {
     queue_guard hold(lock_);
     if (!r.enqueue()) {
@@ -134,15 +139,15 @@ bool condition_core::wait(std::int64_t timeout_ns, detail::ending* ctx, void (*u
     }
   }
   place mine{*this, r};
-  unlock(lock); // from here on a notifier may have taken us. It may throw, as may a goroutine that is left by exit()
+  unlock(lock); // a notifier may take us from here on. unlock may throw, also because the goroutine calls exit()
   mine.given_up = false;
   queue_guard hold(lock_);
   hold.hand_over();
   return r.park_here(wait_reason::condition_variable, this);
 }
 
-// The waiter leaves by an exception. A notify_one that took it goes to the next waiter: else it would be lost. A
-// notify_all has taken everybody that waited then, so nobody is owed anything.
+// The waiter leaves by an exception. If notify_one took it, the notification is passed on to the next waiter; otherwise
+// it would be lost. notify_all has taken everybody that waited, so there is nothing to pass on.
 void condition_core::give_up(waiting& r) noexcept {
   wake_list wakes;
   queue_guard hold(lock_);
@@ -156,7 +161,7 @@ void condition_core::give_up(waiting& r) noexcept {
   wakes.ready_all();
 }
 
-// lock_ held. false: nobody waits.
+// lock_ held. Returns false if nobody waits.
 bool condition_core::take_first(wake_list& wakes, bool one) noexcept {
   waiter* w = queue_.pop();
   if (!w) return false;
@@ -179,7 +184,7 @@ void condition_core::notify(bool all) noexcept {
   wakes.ready_all();
 }
 
-// ---- semaphores. waiting::n: how many it wants.
+// ---- semaphores. waiting::n: how many the waiter wants.
 
 void semaphore_core::admit_waiters(wake_list& wakes) noexcept {
   while (waiter* w = queue_.head) {
@@ -248,7 +253,7 @@ bool barrier_core::arrive(std::ptrdiff_t n, bool drop, std::uint64_t& phase) {
   return left_ == 0;
 }
 
-// Nobody else can arrive meanwhile: all of this phase have.
+// Nobody else can arrive meanwhile, because everybody that this phase expects has arrived.
 void barrier_core::release() noexcept {
   wake_list wakes;
   queue_guard hold(lock_);

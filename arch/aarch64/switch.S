@@ -1,11 +1,14 @@
-/* arch/aarch64/switch.S - the hand-over, as arch/x86_64/switch.S tells it step by step. AAPCS64.
+/* arch/aarch64/switch.S - the switch from one goroutine to another. AAPCS64. arch/x86_64/switch.S lists its steps.
  *
  * void grt_switch(M* m /x0/, G* self /x1/, G* to /x2/, uintptr_t release /x3/)
  *
  * The frame, 160 bytes from the saved sp upwards:
  *   sp+0x00 x29 x30   sp+0x10 x19 x20 ... sp+0x50 x27 x28   sp+0x60 d8 d9 ... sp+0x90 d14 d15
- * Not saved: FPCR and FPSR (attr::fp_env), tpidr_el0 (the M's), SVE state beyond d8-d15 (caller-saved), the signal mask.
- * Weak memory: the lock's release and `in = 0` are stlr, so that the saved sp and everything done inside the bracket are seen before them. */
+ * Not saved: FPCR and FPSR (see attr::fp_env), tpidr_el0 (it belongs to the M), SVE state beyond d8-d15 (caller-saved),
+ * the signal mask.
+ *
+ * Memory order: the release of the lock and `in = 0` are stlr. A core that sees one of them also sees the saved sp and
+ * everything that was done inside the bracket. */
 #include "arch/offsets.h"
 #include "arch/aarch64/asm.h"
 
@@ -51,16 +54,16 @@ GRT_FUNC_BEGIN(grt_switch)
         .cfi_rel_offset d15, 152
         cbz     x4, .Lfresh
         mov     x9, sp
-        mov     sp, x4                  /* first: a handler of a signal may have run below x9 up to here */
+        mov     sp, x4                  /* before G_SP is stored: until here a signal handler may run below x9 */
         str     x9, [x1, #GRT_G_SP]
         ldr     w9, [x1, #GRT_G_SEQ]
         add     w9, w9, #GRT_G_SEQ_ONE
         add     x10, x1, #GRT_G_SEQ
-        stlr    w9, [x10]               /* even: what is saved is seen first */
+        stlr    w9, [x10]               /* even: a core that sees it also sees the saved frame */
         str     x2, [x0, #GRT_M_G]
         ldr     w9, [x2, #GRT_G_SEQ]
         add     w9, w9, #GRT_G_SEQ_ONE
-        str     w9, [x2, #GRT_G_SEQ]    /* odd: ordered by the reader's membarrier */
+        str     w9, [x2, #GRT_G_SEQ]    /* odd: the reader's membarrier orders it */
         tbnz    x3, #0, .Lcommit
         stlr    wzr, [x3]
 .Lloaded:
@@ -76,14 +79,14 @@ GRT_FUNC_BEGIN(grt_switch)
         ldp     d12, d13, [sp, #128]
         ldp     d14, d15, [sp, #144]
         ldp     x29, x30, [sp]
-        stlr    wzr, [x0]               /* GRT_M_IN is 0 */
-        /* the registers hold what the frame holds, so the rules above stay right until sp moves */
+        stlr    wzr, [x0]               /* m->in = 0; GRT_M_IN is 0 */
+        /* The registers equal the frame by now, so the unwind rules above stay right until sp moves. */
         add     sp, sp, #160
         .cfi_restore_state
         ret
 
         .cfi_remember_state
-        .cfi_adjust_cfa_offset 160      /* the rules of the saved frame again */
+        .cfi_adjust_cfa_offset 160      /* .Lcommit runs with the frame still on the stack: state its rules again */
         .cfi_rel_offset x29, 0
         .cfi_rel_offset x30, 8
         .cfi_rel_offset x19, 16
@@ -104,7 +107,7 @@ GRT_FUNC_BEGIN(grt_switch)
         .cfi_rel_offset d13, 136
         .cfi_rel_offset d14, 144
         .cfi_rel_offset d15, 152
-.Lcommit: /* x19 and x20 are free: the frame to be restored holds their values */
+.Lcommit: /* x19 and x20 may be overwritten: the frame of `to` holds the values to restore */
         mov     x19, x0
         mov     x20, x2
         mov     x0, x3
@@ -121,7 +124,7 @@ GRT_FUNC_BEGIN(grt_switch)
         and     w9, w9, #~GRT_G_FLAG_EH
         str     w9, [x2, #GRT_G_SEQ]
         b       .Lload
-.Lfresh: /* the callee-saved registers are saved: they are free */
+.Lfresh: /* the callee-saved registers may be overwritten: self's frame holds their values */
         mov     x19, x0
         mov     x20, x3
         mov     x21, x1
@@ -144,8 +147,8 @@ GRT_FUNC_BEGIN(grt_switch)
         b       .Lsave
 GRT_FUNC_END(grt_switch)
 
-/* The first frame. x1: top of the stack, x0: release, x19: M, x21: self, x22: to. Unwinding ends here: no return address,
- * frame pointer zero. */
+/* The first frame of a goroutine. x1: top of the stack, x0: release, x19: M, x21: self, x22: to. Unwinding ends here,
+ * because the return address is undefined and the frame pointer is zero. */
 GRT_FUNC_BEGIN(grt_start)
         .cfi_undefined x30
         mov     x9, sp

@@ -1,26 +1,30 @@
-/* arch/x86_64/switch.S - the hand-over from one goroutine to the next. System V psABI, x86-64.
+/* arch/x86_64/switch.S - the switch from one goroutine to another. System V psABI, x86-64.
  *
  * void grt_switch(M* m /rdi/, G* self /rsi/, G* to /rdx/, uintptr_t release /rcx/)
  *
- * Called inside the bracket (m->in == 1); on the far side, in `to`, the bracket has been left. One function does all of it, and it
- * is the only place that switches: the return predictor then guesses right, and M stays in a register.
+ * The caller is inside the bracket (m->in == 1). The far side is the code that runs after the stack pointer has moved,
+ * on the stack of `to`; it leaves the bracket. One function does the whole switch, and it is the only place that
+ * switches. So the return predictor guesses right, and M stays in a register.
  *
- *   1. exception state: if the thread's two words are not both zero, move them into self->eh and set the flag
- *   2. push the callee-saved registers
- *   3. to->sp == 0: `to` never ran. Bind a window (a C call, still on self's stack); grt_start does step 4 and calls grt_gmain
- *   4. rsp = to->sp; then self->sp = the old rsp, self->seq becomes even (saved), m->g = to, to->seq becomes odd (on a thread).
- *      In this order: a handler of a signal runs below rsp, so what stands below a saved sp is dead only once rsp has left.
- *      Debug code reads seq around everything else that it reads of a goroutine: sched/protocol/look.hpp
- *   5. release: an even address is a spin lock, stored 0; an odd one is a record for grt_commit(release)
- *   6. if to's flag is set, put its exception state back
- *   7. pop, m->in = 0, ret
+ *   1. Exception state: if the thread's two words are not both zero, move them into self->eh and set the flag.
+ *   2. Push the callee-saved registers.
+ *   3. If to->sp == 0, `to` never ran. Bind a window (a C call, still on self's stack). Then grt_start does step 4 and
+ *      calls grt_gmain.
+ *   4. rsp = to->sp. Then self->sp = the old rsp; self->seq becomes even (saved); m->g = to; to->seq becomes odd (on a
+ *      thread). The order matters: a signal handler runs below rsp, so the memory below a saved sp is unused only after
+ *      rsp has left that stack. Debugging code reads seq before and after everything else that it reads of a goroutine
+ *      (sched/protocol/look.hpp).
+ *   5. Release: an even address is a spin lock, which is stored 0; an odd one is a record for grt_commit(release).
+ *   6. If to's flag is set, restore its exception state.
+ *   7. Pop the registers, m->in = 0, ret.
  *
  * The frame, from the saved sp upwards:
  *   sp+0x00 r15   sp+0x08 r14   sp+0x10 r13   sp+0x18 r12   sp+0x20 rbx   sp+0x28 rbp   sp+0x30 return address
- * Not saved: xmm/ymm/zmm (caller-saved in this ABI), MXCSR and the x87 control word (attr::fp_env), the fs base (it is the
- * M's, not the goroutine's), the signal mask. The direction flag is clear by ABI at every call. xchg of two registers does not lock.
+ * Not saved: xmm/ymm/zmm (caller-saved in this ABI), MXCSR and the x87 control word (see attr::fp_env), the fs base (it
+ * belongs to the M), the signal mask. The direction flag is clear at every call, by the ABI. An xchg of two registers
+ * does not lock the bus.
  *
- * Both sides of step 4 have the same layout, so one set of unwind rules is right at every instruction. */
+ * The frames before and after step 4 have the same layout, so one set of unwind rules is right at every instruction. */
 #include "arch/offsets.h"
 #include "arch/x86_64/asm.h"
 
@@ -84,7 +88,7 @@ GRT_FUNC_BEGIN(grt_switch)
         ret
 
         .cfi_restore_state
-.Lcommit: /* r12 and rbx are free: the frame to be restored holds their values */
+.Lcommit: /* r12 and rbx may be overwritten: the frame of `to` holds the values to restore */
         movq    %rdi, %rbx
         movq    %rdx, %r12
         movq    %rcx, %rdi
@@ -105,11 +109,11 @@ GRT_FUNC_BEGIN(grt_switch)
         movl    %r8d, 8(%rax)
         andl    $~GRT_G_FLAG_EH, GRT_G_SEQ(%rdx)
         jmp     .Lload
-.Lfresh: /* the callee-saved registers are pushed: they are free */
+.Lfresh: /* the callee-saved registers may be overwritten: self's frame holds their values */
         movq    %rdi, %rbx
         movq    %rsi, %r13
         movq    %rdx, %r12
-        pushq   %rcx                    /* aligns the stack, too */
+        pushq   %rcx                    /* also aligns the stack for the call */
         .cfi_adjust_cfa_offset 8
         movq    %rdx, %rsi
         movq    GRT_M_P(%rdi), %rdi
@@ -129,8 +133,9 @@ GRT_FUNC_BEGIN(grt_switch)
         jmp     .Lsave
 GRT_FUNC_END(grt_switch)
 
-/* The first frame. rax: top of the stack, rdi: release, rbx: M, r13: self, r12: to. Unwinding ends here: no return address,
- * frame pointer zero. A goroutine never returns through it; grt_gmain switches away for good. */
+/* The first frame of a goroutine. rax: top of the stack, rdi: release, rbx: M, r13: self, r12: to. Unwinding ends here,
+ * because the return address is undefined and the frame pointer is zero. A goroutine never returns through this frame:
+ * grt_gmain switches away for good. */
 GRT_FUNC_BEGIN(grt_start)
         .cfi_undefined rip
         xchgq   %rax, %rsp

@@ -34,7 +34,7 @@
 
 namespace grt::protocol {
 
-enum class lost_state : std::uint32_t { free, ask, grant, take, poke, announced, gone, stopped };
+enum class lost_state : std::uint32_t { free, ask, grant, take, poke, announced, gone, stopped, count };
 
 /// false: not alone, go on with answer().
 template <class A, class M> [[nodiscard]] GRT_INLINE bool enter(M* m) {
