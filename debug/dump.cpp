@@ -1,5 +1,7 @@
 // debug/dump.cpp - writes all goroutines and processors as text to a descriptor. It takes no memory from the heap and
 // no lock, so it works in a signal handler and in a program that is stuck.
+#include <iterator>
+
 #include <grt/debug.hpp>
 #include <grt/runtime.hpp>
 

@@ -32,10 +32,12 @@
 #include "base/futex.hpp"
 #include "sched/core/fair.hpp"
 #include "sched/core/hooks.hpp"
+#include "sched/core/poller.hpp"
 #include "sched/core/sched.hpp"
 #include "sched/monitor/handoff.hpp"
 #include "sched/monitor/pace.hpp"
 #include "sched/protocol/handoff.hpp"
+#include "sched/protocol/held.hpp"
 #include "sched/runtime/faults.hpp"
 #include "sched/time/timers.hpp"
 #include "stack/reclaim.hpp"
@@ -46,11 +48,28 @@ alignas(128) std::atomic<std::uint32_t> need_watch{0};
 alignas(128) std::atomic<bool> hand_over_wakes{false};
 
 namespace {
+constexpr poller null_poller{
+    .wait = [](std::int64_t) noexcept -> G* { return nullptr; },
+    .interrupt = []() noexcept {},
+    .armed = []() noexcept { return false; },
+};
+}
+namespace {
+std::atomic<const poller*> the_poller{&null_poller};
+}
+const poller& current_poller() noexcept { return *the_poller.load(std::memory_order_acquire); } // [PORT-1]
+void set_poller(const poller& p) noexcept { the_poller.store(&p, std::memory_order_release); }  // [PORT-1]
+
+namespace {
+struct poller_port {
+  void interrupt() noexcept { current_poller().interrupt(); }
+} port;
+
 constexpr std::uint64_t spin_us = 20, spin_handed_us = 60 /* over age_us */, watch_us = 50, watch_total_us = 5000,
                         poll_us_min = 1000, poll_us_max = 10000;
 using protocol::awake, protocol::deep, protocol::napping;
 
-protocol::sleepers<hardware, M> idle{need_watch};
+protocol::sleepers<hardware, M, poller_port> idle{need_watch, port};
 unsigned retired = 0; // under idle.lock: asleep because procs shrank, not in the list
 
 // Under idle.lock (sysmon.cpp): it sleeps until the list is empty; or rests, until anybody leaves it.
@@ -99,6 +118,7 @@ bool somebody_runs(unsigned awake_here) noexcept {
   return idle.n + retired + awake_here < n_made.load(std::memory_order_relaxed);
 }
 
+// The poller is not asked: that costs a system call, and the leader sleeps in it.
 bool anything(M* m) noexcept {
   if (injected.n.load(std::memory_order_relaxed) || timers_due()) return true;
   for (unsigned i = 0, n = n_made.load(std::memory_order_acquire); i < n; i++) // [PROCS-1]
@@ -125,6 +145,30 @@ private:
   bool began_ = false;
 };
 
+enum class sleeps_in { futex, poller };
+
+// The one place where an M sleeps on g0: until its `asleep` is not `expected` any more, or `ns` are over (-1: never).
+// In the poller also until an event; the goroutines that it brings are put into the queue of m's P, and the answer is
+// true. Only the leader may ask for the poller.
+bool park_thread(M* m, protocol::asleep_state expected, std::int64_t ns, punctual& waits,
+                 sleeps_in where = sleeps_in::futex) noexcept {
+  if (ns == 0) return false;
+  if (ns > 0) waits.begin();
+  if (where == sleeps_in::futex || !idle.enter_poller(m)) {
+    futex_wait(&m->asleep, expected, ns);
+    return false;
+  }
+  G* list = current_poller().wait(ns);
+  idle.leave_poller(m);
+  for (G* g; (g = list);) {
+    list = g->link;
+    san::release(g);
+    protocol::is_runnable<hardware>(g, wait_reason::none);
+    m->p->queue.push(g);
+  }
+  return !m->p->queue.empty();
+}
+
 bool watch(M* m) noexcept {
   punctual waits;
   std::uint64_t us = cycles_per_us.load(std::memory_order_relaxed), t0 = arch::cycles();
@@ -135,8 +179,7 @@ bool watch(M* m) noexcept {
   }
   for (std::uint64_t spent = 0; spent < watch_total_us && somebody_runs(1); spent += watch_us) {
     m->asleep.store(napping, std::memory_order_relaxed);
-    waits.begin();
-    futex_wait(&m->asleep, napping, watch_us * 1000);
+    park_thread(m, napping, watch_us * 1000, waits);
     m->asleep.store(awake, std::memory_order_relaxed);
     for (int look = 0; look < 3; look++) { // the second look knows what the first saw
       if (hunt(m) || timers_due()) return true;
@@ -165,20 +208,22 @@ void sleep(M* m) noexcept {
   punctual waits;
   for (std::uint64_t poll_us = poll_us_min; !idle.woken(m);) {
     if (!idle.leads(m)) {
-      futex_wait(&m->asleep, deep);
+      park_thread(m, deep, -1, waits);
       deny(m);
       continue;
     }
     std::uint64_t now = now_ns(), until = timers_next(), busy = somebody_runs(0);
     if (busy) until = std::min(until, now + poll_us * 1000);
     else if (deadlock_possible()) until = std::min(until, now + pace.deadlock_ns.load(std::memory_order_relaxed));
-    idle.will_sleep_until(until);
+    bool polls = current_poller().armed();
+    if (!idle.will_sleep_until(m, until, !polls)) continue;
     if (timers_next() < until || (until == wheel::never && deadlock_possible())) continue;
-    if (until != wheel::never) waits.begin();
-    if (until > now) futex_wait(&m->asleep, deep, until == wheel::never ? -1 : static_cast<std::int64_t>(until - now));
+    if (!polls && current_poller().armed()) continue; // [ARM-1]
+    std::int64_t ns = until == wheel::never ? -1 : static_cast<std::int64_t>(std::max(until, now) - now);
+    bool found = park_thread(m, deep, ns, waits, polls ? sleeps_in::poller : sleeps_in::futex);
     deny(m);
     hand_over.allow();
-    if (anything(m) && idle.withdraw(m)) {
+    if ((found || anything(m)) && idle.withdraw(m)) {
       has_left();
       break;
     }
@@ -241,6 +286,7 @@ GRT_NOINLINE void wake_for_hand_over() noexcept {
 }
 
 void timer_added(std::uint64_t when) noexcept { idle.timer_added(when); }
+void poller_armed() noexcept { idle.armed(); }
 
 static void count_retired(int by) noexcept {
   spin_guard hold(idle.lock);
@@ -258,7 +304,8 @@ static void retire(M* m) noexcept {
     give_back(p);
     if (!protocol::may_retire<hardware>(m, p->id, n_procs)) break;
     count_retired(1);
-    futex_wait(&m->asleep, deep);
+    punctual waits;
+    park_thread(m, deep, -1, waits);
     count_retired(-1);
     deny(m);
   }
@@ -287,10 +334,8 @@ static G* pick_woken(M* m) noexcept {
   if (!g && hunt_woken(m)) return nullptr;
   if (!g) {
     std::uint64_t now = now_ns(), until = std::min({timers_next(), p->starts_at, now + nap_ns});
-    std::atomic<std::uint32_t> nobody{0};
-    punctual waits;
-    waits.begin();
-    if (until > now) futex_wait(&nobody, 0, static_cast<std::int64_t>(until - now));
+    punctual waits; // its word stays `awake`: it is in no list, and nobody wakes it
+    park_thread(m, awake, static_cast<std::int64_t>(std::max(until, now) - now), waits);
   }
   p->tick++;
   skip_ticks(p, 63 - (p->tick & 63));

@@ -11,6 +11,7 @@
 #include "base/check.hpp"
 #include "sched/core/foreign.hpp"
 #include "sched/core/pin.hpp"
+#include "sched/core/poller.hpp"
 #include "sched/core/ports.hpp"
 #include "sched/core/sched.hpp"
 #include "sched/monitor/handoff.hpp"
@@ -31,7 +32,7 @@ bool every_thread_waits_here() noexcept {
 }
 } // namespace
 
-bool deadlock_possible() noexcept { return foreign_blocked() > 0; }
+bool deadlock_possible() noexcept { return foreign_blocked() > 0 && !current_poller().armed(); }
 
 void deadlock_check(bool still_asleep) noexcept {
   static std::uint64_t since, wakes; // the leader's alone; a new leader begins anew, since it was awake in between

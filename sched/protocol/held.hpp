@@ -3,7 +3,7 @@
 //
 // The states of G::held, and why nobody switches to a goroutine whose pages are being dropped: scavenge.cpp, H1 to H4.
 //
-//   park:   sp = not_saved; reason = why [HELD-1]       scavenger:  held = claimed; membarrier [HELD-2]; read reason
+//   park:   sp = not_saved; reason = why [HELD-1]       scavenger:  held = held_by_scavenger; membarrier [HELD-2]; read reason
 //   ready:  reason = none; compiler barrier [HELD-2]                [HELD-1]; read sp; drop
 //   picker: read held; run it
 //
@@ -15,7 +15,7 @@
 
 namespace grt::protocol {
 
-enum held_state : std::uint8_t { nobody, claimed, wanted };
+enum held_state : std::uint8_t { not_held, held_by_scavenger, held_and_wanted };
 
 /// Owner, once its waiter is published, before the switch, which stores the true sp once nobody stands below it.
 template <class A, class G, class Sp, class Why> GRT_INLINE void is_parking(G* g, Sp not_saved, Why why) {
@@ -31,14 +31,14 @@ template <class A, class G, class Why> GRT_INLINE void is_runnable(G* g, Why non
 
 /// g0, which has picked g and found it held. true: the scavenger makes it runnable again. false: it may run now.
 template <class A, class G> [[nodiscard]] bool leave_to_holder(G* g) {
-  std::uint8_t was = claimed;
+  std::uint8_t was = held_by_scavenger;
   // [HELD-3] what was done with it up to here is the holder's to see, who links it again
-  return A::cas(g->held, was, std::uint8_t{wanted}, std::memory_order_release, site::held_leave);
+  return A::cas(g->held, was, std::uint8_t{held_and_wanted}, std::memory_order_release, site::held_leave);
 }
 
 /// Scavenger. From here on nobody switches to those of them that are parked.
 template <class A, class G> void hold(G* const* gs, unsigned n) {
-  for (unsigned i = 0; i < n; i++) A::store(gs[i]->held, std::uint8_t{claimed}, std::memory_order_relaxed);
+  for (unsigned i = 0; i < n; i++) A::store(gs[i]->held, std::uint8_t{held_by_scavenger}, std::memory_order_relaxed);
   A::all_threads_fence(site::hold_fence); // [HELD-2]
 }
 
@@ -53,7 +53,7 @@ template <class A, class G, class Sp, class Why> Sp saved_sp(const G* g, Sp not_
 /// Scavenger. true: somebody has picked it meanwhile, and leaves it to the caller to make it runnable.
 template <class A, class G> [[nodiscard]] bool let_go_of(G* g) {
   // [HELD-3] release: g0 that finds nobody after all
-  return A::exchange(g->held, std::uint8_t{nobody}, std::memory_order_acq_rel, site::held_let_go) == wanted;
+  return A::exchange(g->held, std::uint8_t{not_held}, std::memory_order_acq_rel, site::held_let_go) == held_and_wanted;
 }
 
 } // namespace grt::protocol

@@ -51,6 +51,7 @@ enum class site : unsigned char {
   wake,
   timer_fence,
   leader_fence,
+  arm_fence,
   far_side,
   foreign_wait,
   foreign_ready,

@@ -1,4 +1,4 @@
-// sched/protocol/sleep.hpp - who wakes a sleeping M, and how a goroutine parks, as templates over the memory
+// sched/protocol/sleep.hpp - which sleeping M is woken, and how a goroutine parks, as templates over the memory
 // (memory.hpp).
 //
 // Sleepers: watch, submit. `need_watch` says that somebody sleeps and nobody watches.
@@ -18,6 +18,18 @@
 //   deep       itself                              futex_wait may sleep on it
 //   napping    who makes it leader, timer_added;   news: look again; it turns it back into deep. No release: it takes
 //              both under the lock                 the lock, or fences, before it looks
+//   polling    itself, with the seat               it sleeps in the poller, not on this word
+//
+// The poller. The leader sleeps in the poller while the poller is armed, that is, while a goroutine waits for something
+// outside the process. Every change of `asleep` by another thread is an exchange, so that thread knows where the M
+// sleeps: it interrupts the poller or wakes the futex. An interrupt is kept until somebody polls, so one that comes too
+// early ends the next poll at once.
+//
+//   S1  One M at a time polls: it has the seat. Otherwise an M on its way out could take the interrupt meant for the
+//       next one, which would sleep on with `awake` in its word.
+//   S2  A leader that finds the seat taken sleeps on its futex. Who leaves the seat gives it the news.
+//   S3  [ARM-1]  leader: `deaf` = 1; membarrier; is the poller armed?   armer: arm; compiler barrier; read `deaf`
+//       One of the two sees the other, so no leader sleeps on its futex beside an armed poller.
 //
 // Park: the lock under which a waiter was published is released after its registers are saved, by the switch itself
 // (arch/*/switch.S; far_side() is what it does) or, for a thread grt did not make, before its futex word is waited for.
@@ -27,7 +39,7 @@
 
 namespace grt::protocol {
 
-enum asleep_state : std::uint32_t { awake, deep, napping };
+enum asleep_state : std::uint32_t { awake, deep, napping, polling };
 
 // ---- Sleepers. An M has `asleep` and `woken_as_watcher` (under the lock, and its own once it is awake).
 
@@ -37,20 +49,24 @@ template <class A> [[nodiscard]] GRT_INLINE bool must_wake(typename A::template 
   return GRT_UNLIKELY(A::load(need_watch, std::memory_order_relaxed) != std::uint32_t{0});
 }
 
-template <class A, class M> class sleepers {
+/// Poller: interrupt(), from any thread.
+template <class A, class M, class Poller> class sleepers {
   template <class T> using atomic = typename A::template atomic<T>;
   template <class T> using plain = typename A::template plain<T>;
   using guard = typename A::guard;
 
 public:
-  explicit constexpr sleepers(atomic<std::uint32_t>& need) : need_watch_(need) {}
+  constexpr sleepers(atomic<std::uint32_t>& need, Poller& poller) : need_watch_(need), poller_(poller) {}
 
   typename A::lock lock;
   plain<unsigned> n = 0;
   plain<bool> watcher = false; // somebody searches or watches
   plain<M*> leader = nullptr;  // the sleeper with a time-out
-  std::uint64_t left = 0;      // sleepers that have left the list, ever
-  std::uint64_t wakes = 0;     // of those: by wake_one_to_watch()
+  plain<M*> seat = nullptr;    // polls, or is on its way in or out
+  plain<bool> seat_wanted = false;
+  plain<M*> list[A::sleepers_max]{};
+  std::uint64_t left = 0;  // sleepers that have left the list, ever
+  std::uint64_t wakes = 0; // of those: by wake_one_to_watch()
 
   /// false: nobody sleeps or watches.
   [[nodiscard]] bool wake_one_to_watch() {
@@ -68,8 +84,7 @@ public:
       publish();
     }
     if (!m) return somebody;
-    A::store(m->asleep, std::uint32_t{awake}, std::memory_order_release, site::wake); // [SLEEP-1]
-    A::futex_wake(m->asleep);
+    wake(m, A::exchange(m->asleep, std::uint32_t{awake}, std::memory_order_release, site::wake)); // [SLEEP-1]
     return true;
   }
 
@@ -94,11 +109,12 @@ public:
     A::store(m->asleep, std::uint32_t{deep}, std::memory_order_relaxed);
     {
       guard hold(lock);
-      list_[n] = m;
+      list[n] = m;
       n = n + 1;
       if (!leader) {
         leader = m;
         A::store(sleeps_until_, std::uint64_t{0}, std::memory_order_relaxed);
+        A::store(deaf_, std::uint32_t{0}, std::memory_order_relaxed);
       }
       publish();
     }
@@ -109,22 +125,23 @@ public:
   /// Leaves the list by itself. false: somebody else took it out and is about to wake it.
   [[nodiscard]] bool withdraw(M* m) {
     M* heir = nullptr;
+    std::uint32_t heir_was = 0;
     {
       guard hold(lock);
       unsigned at = 0, last = n;
-      while (at < last && list_[at] != m) at++;
+      while (at < last && list[at] != m) at++;
       if (at == last) return false;
       drop(at);
       if (leader == m) {
-        leader = heir = last > 1 ? static_cast<M*>(list_[last - 2]) : nullptr; // W2
+        leader = heir = last > 1 ? static_cast<M*>(list[last - 2]) : nullptr; // W2
         A::store(sleeps_until_, std::uint64_t{0}, std::memory_order_relaxed);
         // It goes back to sleep, with the time-out. Under the lock: once it is popped its word says awake, for good.
-        if (heir) A::store(heir->asleep, std::uint32_t{napping}, std::memory_order_relaxed);
+        if (heir) heir_was = A::exchange(heir->asleep, std::uint32_t{napping}, std::memory_order_relaxed);
       }
       publish();
     }
     A::store(m->asleep, std::uint32_t{awake}, std::memory_order_relaxed);
-    if (heir) A::futex_wake(heir->asleep);
+    if (heir) wake(heir, heir_was);
     return true;
   }
 
@@ -143,11 +160,48 @@ public:
     return leader == m;
   }
 
-  /// The leader, before it looks at the timers and sleeps till then at most.
-  void will_sleep_until(std::uint64_t when) {
-    A::store(sleeps_until_, when, std::memory_order_relaxed);
+  /// The leader, before it looks at the timers and sleeps till then at most. `deaf`: not in the poller; then it must
+  /// look after this whether the poller is armed. false: it does not lead any more.
+  [[nodiscard]] bool will_sleep_until(M* m, std::uint64_t when, bool deaf) {
+    {
+      guard hold(lock);
+      if (leader != m) return false;
+      A::store(sleeps_until_, when, std::memory_order_relaxed);
+      A::store(deaf_, std::uint32_t{deaf}, std::memory_order_relaxed);
+    }
     // [TIMER-1] a timer added before is seen by the caller's look; one added after sees sleeps_until_
-    A::all_threads_fence(site::leader_fence);
+    A::all_threads_fence(site::leader_fence); // [ARM-1]
+    return true;
+  }
+
+  /// The leader. true: it has the seat, and its word says so; it polls and then calls leave_poller(). false: there is
+  /// news, or the seat is taken, and who leaves it tells the leader (S2).
+  [[nodiscard]] bool enter_poller(M* m) {
+    {
+      guard hold(lock);
+      if (seat) {
+        seat_wanted = true;
+        return false;
+      }
+      seat = m;
+    }
+    std::uint32_t state = deep;
+    if (A::cas(m->asleep, state, std::uint32_t{polling}, std::memory_order_relaxed)) return true;
+    leave_seat();
+    return false;
+  }
+
+  /// After the poll, and before woken(). Every interrupt until now has been taken from the poller.
+  void leave_poller(M* m) {
+    std::uint32_t state = polling;
+    A::cas(m->asleep, state, std::uint32_t{deep}, std::memory_order_relaxed);
+    leave_seat();
+  }
+
+  /// After the poller was armed, by any thread.
+  GRT_INLINE void armed() {
+    A::compiler_fence(site::arm_fence);                                                // [ARM-1] arming before deaf_
+    if (A::load(deaf_, std::memory_order_relaxed) != std::uint32_t{0}) hurry_leader(); // [ARM-1]
   }
 
   /// After an insert.
@@ -163,7 +217,7 @@ private:
 
   void drop(unsigned at) {
     n = n - 1;
-    list_[at] = static_cast<M*>(list_[n]);
+    list[at] = static_cast<M*>(list[n]);
     left++;
   }
 
@@ -171,8 +225,8 @@ private:
   M* pop() {
     if (!n) return nullptr;
     unsigned at = n - 1;
-    if (list_[at] == leader && n > 1) at--;
-    M* m = list_[at];
+    if (list[at] == leader && n > 1) at--;
+    M* m = list[at];
     drop(at);
     if (m == leader) leader = nullptr; // then the list is empty
     return m;
@@ -180,15 +234,35 @@ private:
 
   void hurry_leader() {
     guard hold(lock);
-    if (!leader) return;
-    M* m = leader;
-    A::store(sleeps_until_, std::uint64_t{0}, std::memory_order_relaxed);
-    A::store(m->asleep, std::uint32_t{napping}, std::memory_order_relaxed); // it looks at the timers and sleeps again
-    A::futex_wake(m->asleep);
+    tell_leader();
   }
 
+  // The lock is held. It looks at the timers and the poller, and sleeps again.
+  void tell_leader() {
+    M* m = leader;
+    if (!m) return;
+    A::store(sleeps_until_, std::uint64_t{0}, std::memory_order_relaxed);
+    A::store(deaf_, std::uint32_t{0}, std::memory_order_relaxed);
+    wake(m, A::exchange(m->asleep, std::uint32_t{napping}, std::memory_order_relaxed));
+  }
+
+  void leave_seat() {
+    guard hold(lock);
+    seat = nullptr;
+    if (!seat_wanted) return;
+    seat_wanted = false;
+    tell_leader();
+  }
+
+  // After asleep has changed from `was`.
+  void wake(M* m, std::uint32_t was) {
+    if (was == polling) poller_.interrupt();
+    else A::futex_wake(m->asleep);
+  }
+
+  atomic<std::uint32_t> deaf_{0}; // the leader sleeps on its futex; stale 1: one look too many
   atomic<std::uint32_t>& need_watch_;
-  plain<M*> list_[A::sleepers_max]{};
+  Poller& poller_;
   atomic<std::uint64_t> sleeps_until_{
       0}; // the leader's time-out, ns; stale: compared with a timer after [TIMER-1] only
 };

@@ -32,6 +32,7 @@ constexpr unsigned procs_tried[] = {1, 2, 8};
 
 void abandon() { sleep_for(1h); }
 
+
 // Objects of static storage: those at namespace scope are destroyed after the runtime's handler of exit has run, those
 // of functions, which are made after the runtime, before. Each child uses those of one kind.
 struct objects {

@@ -10,17 +10,17 @@ namespace model {
 
 inline const char* name_of(site s) {
   static const char* const names[] = {
-      "none",         "enter_fence",   "enter_lost",    "enter_order",  "leave_in",        "answer_fence",
-      "answer_lost",  "answer_grant",  "answer_done",   "answer_out",   "ask_look",        "ask",
-      "take",         "take_fence",    "take_in",       "take_publish", "take_done",       "grant_wait",
-      "notify_fence", "sleep_fence",   "sleep_look",    "wake",         "timer_fence",     "leader_fence",
-      "far_side",     "foreign_wait",  "foreign_ready", "park_reason",  "ready_fence",     "hold_fence",
-      "held_reason",  "held_leave",    "held_let_go",   "give_turn",    "take_threadless", "put_threadless",
-      "await_turn",   "claim_keeper",  "vacate_keeper", "set_holder",   "holder_of",       "step_back",
-      "is_back",      "hold_on_fence", "hold_gone",     "set_bar",      "bar_words",       "words_fence",
-      "words_lost",   "come_home",     "lowered",       "drift_begins", "halt_fence",      "rejoin",
-      "retire_fence", "procs_fence",   "mutex_lock",    "mutex_unlock", "look_saved",      "look_begin",
-      "look_fence",   "spin_lock",     "spin_unlock"};
+      "none",           "enter_fence",  "enter_lost",    "enter_order",   "leave_in",     "answer_fence",
+      "answer_lost",    "answer_grant", "answer_done",   "answer_out",    "ask_look",     "ask",
+      "take",           "take_fence",   "take_in",       "take_publish",  "take_done",    "grant_wait",
+      "notify_fence",   "sleep_fence",  "sleep_look",    "wake",          "timer_fence",  "leader_fence",
+      "arm_fence",      "far_side",     "foreign_wait",  "foreign_ready", "park_reason",  "ready_fence",
+      "hold_fence",     "held_reason",  "held_leave",    "held_let_go",   "give_turn",    "take_threadless",
+      "put_threadless", "await_turn",   "claim_keeper",  "vacate_keeper", "set_holder",   "holder_of",
+      "step_back",      "is_back",      "hold_on_fence", "hold_gone",     "set_bar",      "bar_words",
+      "words_fence",    "words_lost",   "come_home",     "lowered",       "drift_begins", "halt_fence",
+      "rejoin",         "retire_fence", "procs_fence",   "mutex_lock",    "mutex_unlock", "look_saved",
+      "look_begin",     "look_fence",   "spin_lock",     "spin_unlock"};
   static_assert(std::size(names) == static_cast<std::size_t>(site::count));
   return names[static_cast<int>(s)];
 }

@@ -13,7 +13,7 @@ constexpr unsigned none = 0, waits = 1;
 
 struct G {
   modelled::atomic<unsigned> sp{shallow}, reason{none};
-  modelled::atomic<std::uint8_t> held{std::uint8_t{nobody}};
+  modelled::atomic<std::uint8_t> held{std::uint8_t{not_held}};
   modelled::plain<bool> link{false};
 };
 
@@ -73,7 +73,7 @@ struct held : world {
   void pick() {
     bool linked = g.link;
     check(!linked, "it stands in two queues");
-    if (modelled::load(g.held, std::memory_order_relaxed) != nobody && leave_to_holder<modelled>(&g)) return;
+    if (modelled::load(g.held, std::memory_order_relaxed) != not_held && leave_to_holder<modelled>(&g)) return;
     run_deeper();
   }
   void scavenge() {
