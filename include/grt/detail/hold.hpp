@@ -5,9 +5,9 @@
 // goroutines that have processors would wait for the thread, for seconds on a busy machine. Therefore a goroutine
 // without a processor never holds a lock of the runtime and never waits for one. Each thread has two words for this:
 //
-//   word     written by   meaning
-//   holds    the thread   the number of runtime locks that the thread holds or is about to take
-//   barred   sysmon       not 0: the thread has no processor, or is about to lose it
+//   word     written by    meaning
+//   holds    the thread    the number of runtime locks that the thread holds or is about to take
+//   barred   the runtime   not 0: the thread has no processor, or is about to lose it
 //
 //   thread:  holds + 1; compiler barrier; read barred
 //   sysmon:  barred = 1; membarrier; read M::in and holds    [HOLD-1]
