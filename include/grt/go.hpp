@@ -43,7 +43,7 @@ namespace detail {
 // constructs the closure there; then spawn_commit() makes the goroutine runnable, or spawn_abort() frees it.
 inline constexpr std::size_t closure_bytes = 120; // a larger closure is allocated on the heap
 /// Allocates a goroutine that will call run(closure). `site` and `line`: where it is created, a file name and a line,
-/// or a code address and 0. May yield before. @throws std::system_error no memory; what an invalid `a` throws.
+/// or a code address and 0. May yield first, as go() does. @throws what go() throws for lack of memory and for `a`.
 void* spawn_begin(void (*run)(void*), const void* site, unsigned line, const attr* a);
 /// The same without a yield, for a timer or a context that starts the goroutine later.
 void* spawn_begin_here(void (*run)(void*), const void* site, unsigned line, const attr* a);
@@ -145,7 +145,8 @@ template <class F, class... A> using bound_to = bound<std::decay_t<F>, std::deca
 /// those goroutines wait. This keeps a loop that starts goroutines from filling the memory. Therefore do not call go()
 /// while holding a lock that belongs to a thread, such as std::mutex. On a thread that grt did not create, go() never
 /// yields.
-/// @throws std::system_error no memory, nothing was started; what copying f throws. Go: `go f()`.
+/// @throws std::system_error no memory, or the runtime cannot start; what copying f throws. Nothing was started then.
+/// Go: `go f()`.
 template <class F>
 requires std::invocable<std::decay_t<F>> GRT_DETAIL_INLINE void
 go(F&& f, detail::call_site at = detail::call_site(__builtin_FILE(), __builtin_LINE())) {
@@ -181,10 +182,13 @@ void yield() noexcept;
 
 /// Ends the calling goroutine from any depth. Runs the destructors on the way, and those of goroutine-local values
 /// last; destructors may wait. During the unwind std::uncaught_exceptions() is one higher. The unwind travels like an
-/// exception that only `catch (...)` and `catch (abi::__forced_unwind&)` catch. Three things on its way are fatal, with
-/// a report: a handler that does not rethrow it, a noexcept function (destructors are noexcept), and a C function
-/// without unwind tables. If it ends the function given to grt::run or a task, run<void> and task<void>::get return;
-/// for other result types they throw std::logic_error. Cost: as an exception.
+/// exception that only `catch (...)` and `catch (abi::__forced_unwind&)` catch. The following is fatal, with a report:
+///   - a handler that catches it and does not rethrow it;
+///   - a noexcept function in its way, such as a destructor;
+///   - a C function without unwind tables in its way;
+///   - a second call of exit() in a destructor that the unwind runs.
+/// If it ends the function given to grt::run or to a task, run<void> and task<void>::get return normally; for other
+/// result types they throw std::logic_error. Cost: as an exception.
 /// @throws std::logic_error outside a goroutine. Go: runtime.Goexit.
 ///
 /// pthread_exit() in a goroutine, pinned or not, also ends the goroutine, and its argument is lost. Destructors that it
