@@ -284,7 +284,7 @@ public:
   }
   /// Waits until at least one case is ready, performs one ready case, runs its handler, and returns its index. A send
   /// that has fired leaves the set; all other cases stay. Each call starts the time-outs anew, and the earliest counts.
-  /// With no case left it waits for ever. Allocates nothing, except in the first calls after cases were added.
+  /// With no case left it waits for ever. Allocates nothing, because add() has reserved what it needs.
   /// @throws channel_error the chosen case is a send and its channel is closed; the case leaves the set, too. What the
   /// handler throws: the operation has been performed then.
   std::size_t wait();
