@@ -1,4 +1,4 @@
-// A logger in the background: callers hand a line over and go on; closing the channel flushes it.
+// A logger in the background: log() puts a line into a channel and returns; closing the channel flushes the log.
 #include <cstdio>
 #include <string>
 
@@ -18,7 +18,7 @@ public:
     lines_.close();
     flushed_.recv();
   }
-  void log(std::string line) const { lines_.send(std::move(line)); } // waits only when 64 lines are behind
+  void log(std::string line) const { lines_.send(std::move(line)); } // waits only if 64 lines are queued
 
 private:
   grt::chan<std::string> lines_{64};

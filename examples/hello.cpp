@@ -1,4 +1,4 @@
-// Three goroutines speak; main sleeps, so that each gets its turn.
+// Three goroutines print; main sleeps, so that all of them run before the program ends.
 #include <chrono>
 #include <cstdio>
 
@@ -12,5 +12,5 @@ int main() {
   grt::go([] { std::puts("World"); });
   grt::sleep_for(10ms);
   grt::go([] { std::puts("!"); });
-  grt::sleep_for(10ms); // a guess, not a promise: wait_group shows how to wait for sure
+  grt::sleep_for(10ms); // long enough in practice, but not certain: see wait_group.cpp
 }

@@ -1,5 +1,5 @@
-// A function that leaks a goroutine, and three cures: room for the late answer, a done channel, or a context, which
-// every waiting call takes and which may have a deadline.
+// A function that leaks a goroutine, and three ways to prevent that: a buffer with room for the late answer, a done
+// channel, or a context. Every waiting call has an overload that takes a context, and a context may have a deadline.
 #include <chrono>
 #include <cstdio>
 
@@ -14,13 +14,13 @@ int ask(int server) {
 }
 
 int first_leaky() {
-  grt::chan<int> answers; // nobody receives the second answer: its sender waits for ever
+  grt::chan<int> answers; // the second answer is never received: its sender waits for ever
   for (int s : {1, 2}) grt::go([=] { answers.send(ask(s)); });
   return *answers.recv();
 }
 
 int first_buffered() {
-  grt::chan<int> answers(2); // each sender finds room
+  grt::chan<int> answers(2); // room for both answers: no sender waits
   for (int s : {1, 2}) grt::go([=] { answers.send(ask(s)); });
   return *answers.recv();
 }
@@ -28,7 +28,7 @@ int first_buffered() {
 int first_done() {
   grt::chan<int> answers;
   grt::chan<void> done;
-  grt::defer release{[&] { done.close(); }}; // tells the late one to give up
+  grt::defer release{[&] { done.close(); }}; // tells the late sender to give up
   for (int s : {1, 2}) {
     grt::go([=] { grt::select(grt::on_send(answers, ask(s)), grt::on_recv(done)); });
   }
@@ -43,7 +43,7 @@ int first_context() {
   auto [ctx, cancel] = grt::with_timeout(grt::background(), 1s);
   grt::defer release{cancel};
   for (int s : {1, 2}) grt::go(answer, ctx, answers, s);
-  return *answers.recv(ctx); // throws when the second is over
+  return *answers.recv(ctx); // throws when the deadline has passed
 }
 
 void report(const char* name, int (*first)()) {

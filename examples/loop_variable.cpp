@@ -1,4 +1,5 @@
-// Closures that share a loop variable all see its last value. Two right ways: capture a copy, or pass it.
+// Closures that capture a loop variable by reference may all see its last value. Two correct ways: capture a copy, or
+// pass the variable as an argument.
 #include <atomic>
 #include <cstdio>
 
@@ -7,7 +8,7 @@
 int main() {
   grt::run([] {
     grt::wait_group w;
-    std::atomic<int> shared{0}; // atomic, or reading it while the loop writes would be a data race
+    std::atomic<int> shared{0}; // atomic, because the goroutines read it while the loop writes it
     std::printf("shared:  ");
     for (; shared < 3; shared++) w.go([&] { std::printf(" %d", shared.load()); });
     w.wait();

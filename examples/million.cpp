@@ -1,4 +1,4 @@
-// One million goroutines wait on one channel; closing it wakes them all.
+// One million goroutines wait on one channel; closing the channel wakes all of them.
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>

@@ -1,4 +1,4 @@
-// One sum over a large array, cut into chunks that all processors share.
+// The sum of a large array: the array is cut into chunks, which all processors add up in parallel.
 #include <cstdio>
 #include <numeric>
 #include <vector>

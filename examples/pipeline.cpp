@@ -1,4 +1,5 @@
-// A pipeline: each stage is a goroutine, each pipe a channel; closing the first drains all of them.
+// A pipeline: each stage is a goroutine, and channels connect the stages. Closing the first channel ends every stage,
+// after it has handled its remaining values.
 #include <cstdio>
 
 #include <grt/grt.hpp>

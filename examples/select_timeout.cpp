@@ -7,7 +7,7 @@
 using namespace std::chrono_literals;
 
 int main() {
-  grt::chan<int> answer(1); // one slot: the late goroutine can still send and end
+  grt::chan<int> answer(1); // one slot, so that the late goroutine can send its answer and end
   grt::go([=] {
     grt::sleep_for(50ms);
     answer.send(42);

@@ -1,4 +1,5 @@
-// Several services at once: a clock, a counter and a monitor, all stopped by one channel.
+// Two services, a clock and a counter, run beside the main goroutine, which prints the totals. Closing one channel
+// stops both.
 #include <chrono>
 #include <cstdio>
 

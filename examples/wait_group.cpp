@@ -1,4 +1,4 @@
-// The same three without guessing: a wait_group knows when all are done.
+// hello.cpp without the sleep: a wait_group tells when the goroutines have ended.
 #include <cstdio>
 
 #include <grt/grt.hpp>
@@ -8,7 +8,7 @@ int main() {
     for (const char* word : {"Hello", "World", "!"}) {
       grt::wait_group said;
       said.go([=] { std::puts(word); });
-      said.wait(); // in order, because each is waited for
+      said.wait(); // waits for each goroutine, so they print in order
     }
   });
 }

@@ -1,4 +1,4 @@
-// A pool: three workers share one queue of jobs, and the results come back as they are ready.
+// A pool: three workers take jobs from one channel and send each result as soon as it is ready.
 #include <chrono>
 #include <cstdio>
 

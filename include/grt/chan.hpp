@@ -1,4 +1,8 @@
-// grt/chan.hpp - channels.
+// grt/chan.hpp - channels: typed queues between goroutines and threads.
+//
+// Any goroutine and any thread may call any function here. An operation "waits" by parking its goroutine, whose thread
+// then runs other goroutines. A thread that grt did not create blocks in the kernel instead. The first wait of such a
+// thread allocates a record for it and may start the runtime; it throws std::system_error if either fails.
 #pragma once
 #include <chrono>
 #include <cstddef>
@@ -15,19 +19,25 @@
 
 namespace grt {
 
-/// Send on a closed channel, close of a closed or nil channel. Go: a panic.
+/// Thrown by a send on a closed channel and by close() of a closed or nil channel. Go: a panic.
 class channel_error : public std::logic_error {
 public:
   using std::logic_error::logic_error;
   ~channel_error() override;
 };
 
+/// The type of grt::nil.
 struct nil_t {
   explicit constexpr nil_t(int) {}
 };
-inline constexpr nil_t nil{0}; ///< chan<T> c = grt::nil: send and receive block for ever
+inline constexpr nil_t nil{0}; ///< `chan<T> c = grt::nil;` makes a nil channel: send and receive wait for ever
 
-enum class recv_result { ok, empty, closed };
+/// The result of a receive that may give up.
+enum class recv_result {
+  ok,    ///< a value was received
+  empty, ///< no value came, in the time given; the channel is not closed
+  closed ///< the channel is closed, and all its values have been received
+};
 
 template <class T> class recv_chan;
 
@@ -44,7 +54,7 @@ template <class T> constexpr const elem_ops* ops_for() noexcept {
   else return &ops_of<T>;
 }
 
-template <class T> struct raw { // storage for one received value
+template <class T> struct raw { // storage for one received value; `full`: it holds one
   union {
     T value;
   };
@@ -57,13 +67,18 @@ template <class T> struct raw { // storage for one received value
   raw& operator=(const raw&) = delete;
 };
 
-// The handle: shared, counted, null is nil.
+/// The members that chan, send_chan and recv_chan have in common: a counted reference to a channel, or to none (nil).
 class handle {
 public:
+  /// True if both refer to the same channel, or both are nil.
   bool operator==(const handle& o) const noexcept { return c_ == o.c_; }
+  /// True if the channel is not nil.
   explicit operator bool() const noexcept { return c_; }
+  /// Values in the buffer at some moment during the call; 0 for nil. Never waits. Go: len(ch).
   std::size_t size() const noexcept { return detail::chan_size(c_); }
+  /// Values that the buffer can hold; 0 if the channel is unbuffered or nil. Go: cap(ch).
   std::size_t capacity() const noexcept { return c_ ? c_->capacity : 0; }
+  /// True once close() has been called, even if the buffer still holds values. False for nil. Never waits.
   bool closed() const noexcept { return detail::chan_closed(c_); }
 
   handle(const handle& o) noexcept : c_(o.c_) { detail::chan_ref(c_); }
@@ -120,9 +135,9 @@ template <class T> struct sender_ops {
   }
 };
 
-/// A moment ago nothing was there, and it is open: no need for the lock. [CLOSE-1]
+/// Reads without the lock. True: a moment ago there was no value and no sender, and the channel is open. [CLOSE-1]
 inline bool looks_empty([[maybe_unused]] chan_core* c) noexcept {
-  if constexpr (GRT_DETAIL_TSAN) return false; // racy on purpose: under TSan the locked way decides
+  if constexpr (GRT_DETAIL_TSAN) return false; // the reads below race on purpose: under TSan, take the lock instead
   return !__atomic_load_n(&c->n, __ATOMIC_RELAXED) && !__atomic_load_n(&c->senders.head, __ATOMIC_RELAXED) &&
          !__atomic_load_n(&c->closed, __ATOMIC_ACQUIRE); // [CLOSE-1]
 }
@@ -156,7 +171,8 @@ template <class T> struct receiver_ops {
     return detail::result_of(o);
   }
 };
-/// Assigns; what cannot be assigned without throwing is destroyed and made anew, for a value must not get lost.
+/// Assigns v to out. If the assignment could throw, destroys `out` and constructs it anew from v instead, so that a
+/// received value cannot get lost.
 template <class T> void put_into(T& out, std::type_identity_t<T>&& v) noexcept {
   if constexpr (std::is_nothrow_move_assignable_v<T>) {
     out = std::move(v);
@@ -219,24 +235,28 @@ template <class T> std::optional<T> receive_in(chan_core* c, const context& ctx)
 } // namespace detail
 
 namespace detail {
-/// The sending half of a handle's members; B is what it adds them to.
+/// The members that send, added to the base class B.
 template <class T, class B> class send_side : public B {
 public:
   using B::B;
-  /// Sends, waiting for a receiver or for room. FIFO among senders. @throws channel_error closed, also while waiting.
-  /// Go: ch <- v.
+  /// Sends `value`. Waits until a receiver takes it or the buffer has room; waiting senders are served in order of
+  /// arrival. Waits for ever on nil.
+  /// @throws channel_error the channel is closed, or is closed during the wait. Go: ch <- v.
   void send(T value) const { sender_ops<T>::send(this->c_, std::move(value)); }
-  /// false: would have to wait; then an rvalue is untouched. @throws channel_error closed. Go: select with default.
+  /// Sends v if it need not wait. Otherwise, and on nil, returns false; an rvalue has then not been moved from.
+  /// @throws channel_error the channel is closed. Go: select with default.
   bool try_send(const T& v) const {
     T copy(v);
     return sender_ops<T>::try_send(this->c_, copy);
   }
   bool try_send(T&& v) const { return sender_ops<T>::try_send(this->c_, v); }
-  /// @throws std::system_error the context has ended, before or first. channel_error as above.
+  /// As send(value), but gives up when ctx ends. If ctx has ended before, the call fails even if it need not wait.
+  /// @throws std::system_error ctx has ended, and nothing was sent; the code is ctx.err(). channel_error as above.
   void send(T value, const context& ctx) const {
     detail::sent(detail::chan_send_in(this->c_, std::addressof(value), ctx));
   }
-  /// Waits at most d. false: not sent; then an rvalue is untouched. @throws channel_error closed, also while waiting.
+  /// As send(v), but waits at most d. Returns false if it was not sent; an rvalue has then not been moved from.
+  /// @throws channel_error the channel is closed, or is closed during the wait.
   template <class R, class P> bool send_for(const T& v, std::chrono::duration<R, P> d) const {
     T copy(v);
     return detail::sent(detail::chan_send_for(this->c_, std::addressof(copy), detail::ns_of(d)));
@@ -244,9 +264,12 @@ public:
   template <class R, class P> bool send_for(T&& v, std::chrono::duration<R, P> d) const {
     return detail::sent(detail::chan_send_for(this->c_, std::addressof(v), detail::ns_of(d)));
   }
-  /// Wakes all who wait here. @throws channel_error closed already, or nil. Go: close(ch).
+  /// Closes the channel. Never waits. Values in the buffer can still be received. Wakes every waiting receiver, which
+  /// finds the channel closed, and every waiting sender, which throws.
+  /// @throws channel_error the channel is closed already, or nil. Go: close(ch).
   void close() const { detail::chan_close(this->c_); }
 };
+/// The same for chan<void>, without a value.
 template <class B> class send_side<void, B> : public B {
 public:
   using B::B;
@@ -267,31 +290,38 @@ public:
   void close() const { detail::chan_close(this->c_); }
 };
 
-/// The receiving half.
+/// The members that receive, added to the base class B.
 template <class T, class B> class recv_side : public B {
 public:
   using B::B;
-  /// Receives, waiting until there is a value or the channel is closed. nullopt: closed and drained. Go: v, ok := <-ch.
+  /// Receives a value. Waits until there is one or the channel is closed; waiting receivers are served in order of
+  /// arrival. Returns nullopt if the channel is closed and all its values have been received. Waits for ever on nil.
+  /// Go: v, ok := <-ch.
   std::optional<T> recv() const { return detail::receive<T>(this->c_); }
+  /// Receives into `out` if it need not wait. Unless the result is `ok`, `out` is unchanged. Nil is always `empty`.
+  /// Go: select with default.
   recv_result try_recv(T& out) const { return detail::try_receive<T>(this->c_, out); }
   recv_result try_recv(std::optional<T>& out) const { return detail::try_receive<T>(this->c_, out); }
-  /// @throws std::system_error the context has ended, before or first.
+  /// As recv(), but gives up when ctx ends. If ctx has ended before, the call fails even if it need not wait.
+  /// @throws std::system_error ctx has ended, and nothing was received; the code is ctx.err().
   std::optional<T> recv(const context& ctx) const { return detail::receive_in<T>(this->c_, ctx); }
-  /// Waits at most d. empty: nothing came; out is as before then, and when closed.
+  /// As try_recv(out), but waits at most d for a value.
   template <class R, class P> recv_result recv_for(T& out, std::chrono::duration<R, P> d) const {
     return detail::receive_for<T>(this->c_, out, detail::ns_of(d));
   }
   template <class R, class P> recv_result recv_for(std::optional<T>& out, std::chrono::duration<R, P> d) const {
     return detail::receive_for<T>(this->c_, out, detail::ns_of(d));
   }
-  /// for (T& v : ch): until closed and drained. Go: for v := range ch.
+  /// `for (T& v : ch)` receives until the channel is closed and all its values have been received. Each step waits as
+  /// recv() does. The channel must outlive the loop. Go: for v := range ch.
   iterator<T> begin() const { return iterator<T>(this->c_); }
   sentinel end() const { return {}; }
 };
+/// The same for chan<void>, without a value.
 template <class B> class recv_side<void, B> : public B {
 public:
   using B::B;
-  /// false: closed and drained.
+  /// Receives a signal and returns true. Returns false if the channel is closed and all its signals have been received.
   bool recv() const {
     if (!this->c_) detail::chan_nil_block(false);
     detail::chan_lock(this->c_);
@@ -309,9 +339,11 @@ public:
 };
 } // namespace detail
 
-/// A typed queue between goroutines and threads: a shared handle, cheap to copy. Unbuffered unless a capacity is given.
-/// Waiters are served in order; a value for a waiting receiver goes straight to it. chan<void> carries signals: send(),
-/// and recv() -> bool. Go: chan T.
+/// A channel: a typed queue between goroutines and threads. The object is a handle; copies share one channel, which
+/// lives as long as a handle does. Copying costs an atomic increment. The channel is unbuffered unless a capacity is
+/// given. Waiters are served in order of arrival, and a value for a waiting receiver is moved straight to it. T is
+/// moved under the channel's lock, so its move constructor and destructor must not call grt. chan<void> carries signals
+/// without a value: send(), and recv() -> bool. Go: chan T.
 template <class T> class chan : public detail::send_side<T, detail::recv_side<T, detail::handle>> {
   using base = detail::send_side<T, detail::recv_side<T, detail::handle>>;
   template <class U>
@@ -323,13 +355,16 @@ template <class T> class chan : public detail::send_side<T, detail::recv_side<T,
 
 public:
   static constexpr std::size_t max_capacity = detail::chan_max_capacity;
+  /// Makes an unbuffered channel, which is not nil. @throws std::bad_alloc. Go: make(chan T).
   chan() : chan(0) {}
-  /// @throws std::length_error too large; std::bad_alloc.
+  /// Makes a channel whose buffer holds `capacity` values; the buffer is allocated at once. @throws std::length_error
+  /// `capacity` is above max_capacity, or the buffer would exceed 2^40 bytes; std::bad_alloc. Go: make(chan T, n).
   explicit chan(std::size_t capacity) : base(detail::chan_make(capacity, detail::ops_for<T>())) {}
-  chan(nil_t) noexcept : base(nullptr) {} ///< so is one that was moved from
+  /// A nil channel: send and receive wait for ever, and close() throws. A moved-from channel is nil, too.
+  chan(nil_t) noexcept : base(nullptr) {}
 };
 
-/// What may only be received from. Go: <-chan T.
+/// A handle that can only receive. Converts implicitly from chan<T>. Go: <-chan T.
 template <class T> class recv_chan : public detail::recv_side<T, detail::handle> {
   using base = detail::recv_side<T, detail::handle>;
 
@@ -338,11 +373,11 @@ public:
   recv_chan(nil_t) noexcept : base(nullptr) {}
 
 private:
-  explicit recv_chan(detail::chan_core* c) noexcept : base(c) {} // takes over a reference
+  explicit recv_chan(detail::chan_core* c) noexcept : base(c) {} // takes over a reference to c
   friend struct detail::access;
 };
 
-/// What may only be sent to and closed. Go: chan<- T.
+/// A handle that can only send and close. Converts implicitly from chan<T>. Go: chan<- T.
 template <class T> class send_chan : public detail::send_side<T, detail::handle> {
   using base = detail::send_side<T, detail::handle>;
 

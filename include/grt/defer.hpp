@@ -1,11 +1,12 @@
-// grt/defer.hpp - run something at scope exit.
+// grt/defer.hpp - run a function at scope exit.
 #pragma once
 #include <utility>
 
 namespace grt {
 
-/// defer d{[&] { ... }}; runs at scope exit, last made first; d.dismiss() forgets it. Go: defer, for a block instead of
-/// a function.
+/// Runs a function when the enclosing scope is left: `defer d{[&] { ... }};`. Several run in the reverse order of their
+/// construction. The function must not throw: it is called by a destructor, which is noexcept. It may wait. Go: defer,
+/// for a block instead of a function.
 template <class F> class defer {
 public:
   explicit defer(F f) : f_(std::move(f)) {}
@@ -14,6 +15,7 @@ public:
   }
   defer(const defer&) = delete;
   defer& operator=(const defer&) = delete;
+  /// The function will not run.
   void dismiss() noexcept { armed_ = false; }
 
 private:

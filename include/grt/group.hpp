@@ -1,4 +1,4 @@
-// grt/group.hpp - goroutines that belong together: error_group, single_flight. Part of grt/sync.hpp.
+// grt/group.hpp - error_group and single_flight. Part of grt/sync.hpp.
 #pragma once
 #include <concepts>
 #include <cstddef>
@@ -20,7 +20,7 @@
 
 namespace grt {
 namespace detail {
-// Goroutines under one context: the first exception is kept and ends the context.
+// Goroutines that share a context. The first exception that leaves one of them is kept, and ends the context.
 class group_core {
 public:
   explicit group_core(const context& parent) : end_(grt::with_cancel(parent)) {}
@@ -34,15 +34,15 @@ public:
     return error_;
   }
   bool idle() noexcept { return running_.wait_for(std::chrono::nanoseconds(0)); }
-  /// `gate`, if there is one, is passed already and opened again at the end.
+  /// Starts a goroutine. If `gate` is not null, the caller has acquired 1 from it, and the goroutine's end releases it.
   template <class T, class... A>
   void start(const attr* a, counting_semaphore<>* gate, const void* site, unsigned line, A&&... args) {
     running_.add(1);
-    leave unless_started{this, gate}; // copying f may throw too
+    leave unless_started{this, gate}; // copying f may throw, too
     auto body = [this, gate, f = T(std::forward<A>(args)...)]() mutable {
       leave end{this, gate};
       try {
-        T run(std::move(f)); // what it holds is gone before done()
+        T run(std::move(f)); // moved, so that the function and its captures are destroyed before done()
         static_cast<void>(std::move(run)());
       } catch (abi::__forced_unwind&) {
         throw;
@@ -61,7 +61,7 @@ private:
     ~leave() {
       if (!core) return;
       if (gate) gate->release();
-      core->running_.done(); // last touch
+      core->running_.done(); // *core may be destroyed from here on
     }
   };
   void fail(std::exception_ptr e) noexcept {
@@ -79,19 +79,21 @@ private:
 };
 } // namespace detail
 
-/// Goroutines that work on one task: the first exception ends context(), and wait() rethrows it. The destructor cancels
-/// and joins. Any goroutine may call go() while the group is not being waited out. Go: golang.org/x/sync/errgroup.
+/// A set of goroutines that work on one task. The first exception that leaves one of them ends context(), and wait()
+/// rethrows it. Any goroutine or thread may call go() and try_go(); while wait() or the destructor waits, only
+/// goroutines of the group may. Go: golang.org/x/sync/errgroup.
 class error_group {
 public:
   error_group() : error_group(grt::background()) {}
   /// context() is a child of `parent`. @throws std::bad_alloc.
   explicit error_group(const grt::context& parent) : core_(parent) {}
+  /// Ends context() and waits for all goroutines. An exception that wait() has not rethrown is dropped.
   ~error_group() {
     core_.cancel();
     core_.join();
   }
-  /// Runs f, with arguments as grt::go, in a goroutine; waits for a place first if there is a limit. @throws as
-  /// grt::go.
+  /// Runs f(args...) in a new goroutine, as grt::go does. If there is a limit, waits first until fewer goroutines of
+  /// the group run. @throws as grt::go; nothing was started then. Go: Group.Go.
   template <class F>
   requires std::invocable<std::decay_t<F>>
   void go(F&& f, detail::call_site at = detail::call_site(__builtin_FILE(), __builtin_LINE())) {
@@ -114,7 +116,7 @@ public:
     start<detail::bound_to<F, A0, A...>>(&a, __builtin_return_address(0), 0, std::forward<F>(f), std::forward<A0>(a0),
                                          std::forward<A>(args)...);
   }
-  /// The same if there is a place now. Go: TryGo.
+  /// As go(), but never waits: returns false, and starts nothing, if the limit is reached. Go: TryGo.
   template <class F>
   requires std::invocable<std::decay_t<F>>
   [[nodiscard]] bool try_go(F&& f, detail::call_site at = detail::call_site(__builtin_FILE(), __builtin_LINE())) {
@@ -138,19 +140,22 @@ public:
     return try_start<detail::bound_to<F, A0, A...>>(&a, __builtin_return_address(0), 0, std::forward<F>(f),
                                                     std::forward<A0>(a0), std::forward<A>(args)...);
   }
-  /// Parks until all have ended, ends context(), and rethrows the first exception, each time.
+  /// Waits until all goroutines have ended, then ends context(). @throws the first exception of a goroutine, at every
+  /// call. Go: Group.Wait.
   void wait() {
     core_.join();
     core_.cancel();
     if (std::exception_ptr e = core_.error()) std::rethrow_exception(std::move(e));
   }
-  /// At most n at once from now on; 0: any number. @throws std::logic_error some run. Go: SetLimit.
+  /// From now on at most n goroutines of the group run at a time; 0 means any number. Do not call it while another
+  /// thread or goroutine calls go(). @throws std::logic_error goroutines of the group are running. Go: SetLimit.
   void limit(std::size_t n) {
     if (!core_.idle()) throw std::logic_error("grt: error_group::limit while goroutines run");
     if (n) gate_.emplace(static_cast<std::ptrdiff_t>(n));
     else gate_.reset();
   }
-  /// Ends with the first exception, which is its cause, and when wait() returns.
+  /// Returns the group's context. It ends when a goroutine throws (that exception is its cause), when wait() has seen
+  /// all goroutines end, or when the parent ends.
   grt::context context() const { return core_.ctx(); }
 
 private:
@@ -168,18 +173,21 @@ private:
   detail::group_core core_;
 };
 
-/// Work that several want at the same time is done once. Go: golang.org/x/sync/singleflight.
+/// Merges concurrent calls for the same key into one. Any goroutine and any thread may use it. Go:
+/// golang.org/x/sync/singleflight.
 template <class K, class V, class Hash = std::hash<K>, class Equal = std::equal_to<K>> class single_flight {
 public:
-  /// Runs f() here, unless a call for that key is running: then parks until that one has ended. All of them get its
-  /// result, copied, or its exception. A later call runs anew. f may not ask for its own key.
+  /// Runs f() in the calling goroutine if no call for `key` is running, and returns its result. Otherwise waits for
+  /// the running call. All callers get a copy of its result, or its exception. A call that comes later runs its own f.
+  /// f must not call run() with its own key, because it would wait for itself. @throws what f throws; std::bad_alloc;
+  /// std::system_error with errc::operation_canceled if grt::exit() ended the goroutine that ran f. Go: Group.Do.
   template <class F> V run(const K& key, F&& f) {
-    detail::may_wait(); // may throw for a thread of the program's: not later, in ~landing
+    detail::may_wait(); // a thread's first wait may throw: here, and not later in ~landing
     std::shared_ptr<call> c;
     bool first;
     {
       std::lock_guard hold(lock_);
-      auto at = calls_.find(key); // try_emplace of libstdc++ 12 takes the address of its argument by &
+      auto at = calls_.find(key); // not try_emplace: in libstdc++ 12 it takes its argument's address by &
       first = at == calls_.end();
       c = first ? std::make_shared<call>() : at->second;
       if (first) calls_.emplace(key, c);
@@ -210,8 +218,8 @@ public:
 private:
   struct call {
     latch over{1};
-    std::optional<std::conditional_t<std::is_void_v<V>, std::monostate, V>> value; // before over
-    std::exception_ptr error;
+    std::optional<std::conditional_t<std::is_void_v<V>, std::monostate, V>> value; // written before `over` opens
+    std::exception_ptr error;                                                      // as `value`
   };
   struct landing {
     single_flight& s;

@@ -1,4 +1,4 @@
-// grt/grt.hpp - all of it.
+// grt/grt.hpp - includes all public headers.
 #pragma once
 #include <grt/chan.hpp>
 #include <grt/context.hpp>

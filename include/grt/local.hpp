@@ -1,4 +1,4 @@
-// grt/local.hpp - one value per goroutine.
+// grt/local.hpp - goroutine-local variables.
 #pragma once
 #include <concepts>
 #include <cstdint>
@@ -13,8 +13,8 @@ namespace grt {
 namespace detail {
 
 struct local_key {
-  std::uint32_t slot;   // dense, used again
-  std::uint64_t serial; // never used again: a value made for an earlier owner of the slot is not found
+  std::uint32_t slot;   // an index; reused after the local is destroyed
+  std::uint64_t serial; // never reused, so that a value of the slot's former owner is not found
 };
 struct local_node {
   local_node* older;
@@ -28,18 +28,21 @@ template <class T> struct local_value : local_node {
 };
 local_key local_open(); // throws std::length_error
 void local_close(local_key k) noexcept;
-local_node* local_find(local_key k) noexcept; // null: the caller has none yet
-void local_room(local_key k);                 // throws std::bad_alloc
-void local_add(local_node* n) noexcept;       // after local_room
+local_node* local_find(local_key k) noexcept; // null if the calling goroutine or thread has no value yet
+void local_room(local_key k);                 // makes room for local_add(); throws std::bad_alloc
+void local_add(local_node* n) noexcept;       // call it after local_room()
 
 } // namespace detail
 
-/// A variable of which every goroutine has its own, and every thread outside grt: what `thread_local` is to threads.
-/// The value is made at the first use in a goroutine and destroyed when that goroutine ends, the newest first; a
-/// destructor may use other locals, and what it makes anew is destroyed after it (4 rounds; then it is leaked, as POSIX
-/// does). Usually a static object; any thread may use it. Destroying the `local` while goroutines hold values leaves
-/// those to be destroyed at their goroutines' end. Starts nothing, never blocks. At most 65,536 exist at once. Cost:
-/// some 3 ns; the first use in a goroutine allocates.
+/// A variable of which each goroutine has its own value, as each thread has of a `thread_local` variable. A thread that
+/// grt did not create has its own value, too. A `local` is usually a static object. Any goroutine and any thread may
+/// use it. It does not start the runtime and never waits. At most 65,536 can exist at a time. Cost: about 3 ns; the
+/// first use in a goroutine allocates.
+///
+/// The value is constructed at the first use in a goroutine. When the goroutine ends, its values are destroyed, the
+/// newest first. A destructor may use other locals: values that it makes are destroyed in a further round. After 4
+/// rounds the rest is leaked, as POSIX does for thread-specific data. If the `local` itself is destroyed first, its
+/// values are still destroyed when their goroutines end.
 ///
 ///     static grt::local<std::mt19937> dice{[] { return std::mt19937(std::random_device()()); }};
 ///     int roll() { return (*dice)() % 6 + 1; }
@@ -48,20 +51,20 @@ template <class T> class local {
                 "grt::local<T>: T is an object type");
 
 public:
-  /// Values are value-initialised. @throws std::length_error 65,536 exist.
+  /// Values are value-initialised. @throws std::length_error 65,536 locals exist.
   local() requires std::default_initializable<T> : key_(detail::local_open()) {}
-  /// Values are what make() returns, called in the goroutine that is about to have its first. What it throws leaves the
-  /// access, and the next one tries again.
+  /// Values are made by make(), which is called at the first access in each goroutine. It may be called concurrently.
+  /// If it throws, the access throws, and the next access calls it again. @throws std::length_error as above.
   template <class F>
   requires(std::is_invocable_r_v<T, F&> && !std::same_as<std::remove_cvref_t<F>, local>) explicit local(F make)
-      : make_([f = std::move(make)]() mutable -> T { return f(); }), // F's class may have its own operator new
+      : make_([f = std::move(make)]() mutable -> T { return f(); }), // a lambda: F may have its own operator new
         key_(detail::local_open()) {}
   ~local() { detail::local_close(key_); }
   local(const local&) = delete;
   local& operator=(const local&) = delete;
 
-  /// The caller's value; made now if there is none. The reference is good in this goroutine, until it ends.
-  /// @throws std::bad_alloc; what making it throws.
+  /// Returns the calling goroutine's or thread's value; constructs it first if there is none. The reference is valid
+  /// until the goroutine or thread ends. @throws std::bad_alloc; what the construction throws.
   T& operator*() const {
     detail::local_node* n = detail::local_find(key_);
     return GRT_DETAIL_LIKELY(n != nullptr) ? static_cast<detail::local_value<T>*>(n)->value : make();
@@ -74,7 +77,7 @@ private:
     std::unique_ptr<value> v;
     if (make_) v.reset(new value(make_));
     else if constexpr (std::default_initializable<T>) v.reset(new value);
-    if (auto* n = detail::local_find(key_)) return static_cast<value*>(n)->value; // making it has used it
+    if (auto* n = detail::local_find(key_)) return static_cast<value*>(n)->value; // make() has used this local
     detail::local_room(key_);
     v->key = key_;
     v->destroy = [](detail::local_node* n) noexcept { delete static_cast<value*>(n); };

@@ -1,4 +1,4 @@
-// grt/scope.hpp - goroutines that do not outlive a block.
+// grt/scope.hpp - goroutines that do not outlive a block (structured concurrency).
 #pragma once
 #include <concepts>
 #include <exception>
@@ -10,14 +10,17 @@
 
 namespace grt {
 
-/// Leaving the block joins all that go() started in it. The first exception of one ends context(), and is rethrown by
-/// the destructor; if the block is left by an exception already, context() ends, all are joined, and that exception
-/// goes on alone. So a scope may be a local variable only, and the block's end may throw. Structured concurrency.
+/// A set of goroutines that ends with a block. The destructor waits for all goroutines that go() has started. The first
+/// exception that leaves one of them ends context(), and the destructor rethrows it. If the block itself is left by an
+/// exception, the destructor ends context(), waits for all goroutines, drops their exceptions, and the block's
+/// exception propagates. Make a scope only as a local variable, because its destructor may throw.
 class scope {
 public:
+  /// context() can end only through this scope. @throws std::bad_alloc.
   scope() : scope(grt::background()) {}
   /// context() is a child of `parent`. @throws std::bad_alloc.
   explicit scope(const grt::context& parent) : core_(parent), unwinding_(std::uncaught_exceptions()) {}
+  /// Waits for the goroutines. @throws the first exception of one, unless the block is left by another exception.
   ~scope() noexcept(false) {
     bool thrown = std::uncaught_exceptions() > unwinding_;
     if (thrown) core_.cancel();
@@ -25,8 +28,8 @@ public:
     core_.cancel();
     if (std::exception_ptr e = core_.error(); e && !thrown) std::rethrow_exception(std::move(e));
   }
-  /// Runs f in a goroutine, with arguments as grt::go. Any goroutine may call it, also one of the scope's own. @throws
-  /// as grt::go.
+  /// Runs f(args...) in a new goroutine, as grt::go does. Any goroutine or thread may call it; while the destructor
+  /// waits, only goroutines of the scope may. @throws as grt::go; nothing was started then.
   template <class F>
   requires std::invocable<std::decay_t<F>>
   void go(F&& f, detail::call_site at = detail::call_site(__builtin_FILE(), __builtin_LINE())) {
@@ -49,7 +52,8 @@ public:
     core_.start<detail::bound_to<F, A0, A...>>(&a, nullptr, __builtin_return_address(0), 0, std::forward<F>(f),
                                                std::forward<A0>(a0), std::forward<A>(args)...);
   }
-  /// Ends with the first exception, which is its cause, and with the scope.
+  /// Returns the scope's context. It ends when a goroutine throws (that exception is its cause), at the end of the
+  /// scope, or when the parent ends.
   grt::context context() const { return core_.ctx(); }
 
 private:

@@ -1,4 +1,4 @@
-// grt/task.hpp - a goroutine with a result.
+// grt/task.hpp - goroutines that return a result.
 #pragma once
 #include <atomic>
 #include <concepts>
@@ -17,14 +17,15 @@
 namespace grt {
 namespace detail {
 
-/// Shared by the task and its goroutine; whoever leaves last frees it. The result is the task's once `done` is.
+/// The state that a task shares with its goroutine. The last of the two to call unref() frees it. The task may access
+/// `out` once `done` is at zero.
 template <class R> struct task_state {
   wait_group done;
   result<R> out;
   std::atomic<int> refs{2};
   virtual ~task_state() = default;
-  void unref() noexcept { // releases what was done here, acquires what the other one did [TASK-1]
-    if (refs.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this; // [TASK-1] the last one sees what the other did
+  void unref() noexcept { // releases this holder's writes and acquires the other holder's [TASK-1]
+    if (refs.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this; // [TASK-1] the last holder sees all writes
   }
 };
 
@@ -36,7 +37,7 @@ template <class R, class F> struct task_body final : task_state<R> {
   void run() {
     this->out.fill([this]() -> R { return (*f)(); },
                    [this] {
-                     f.reset(); // before join returns, as std::thread
+                     f.reset(); // the captures are destroyed before join() returns, as with std::thread
                      this->done.done();
                      this->unref();
                    });
@@ -50,28 +51,30 @@ template <class B> struct task_start {
 
 } // namespace detail
 
-/// A goroutine started by grt::spawn, and the handle to what it returns. Movable; one owner. A default-made,
-/// moved-from, detached or read one is empty: join, get and detach then throw std::logic_error. Go has none; there it
-/// takes a channel.
+/// The owner of a goroutine that grt::spawn has started, and of its result. A task can be moved but not copied. It is
+/// empty after default construction, and after a move, detach() or get(); join(), get() and detach() then throw
+/// std::logic_error. Only one goroutine or thread at a time may use a task. Go has no tasks: a goroutine sends its
+/// result on a channel.
 template <class R> class [[nodiscard]] task {
 public:
   task() noexcept = default;
   task(task&& o) noexcept : state_(std::exchange(o.state_, nullptr)) {}
-  /// Joins what it held.
+  /// If the task is not empty, waits for its goroutine first, as the destructor does.
   task& operator=(task&& o) noexcept {
     task(std::move(o)).swap(*this);
     return *this;
   }
-  /// Joins. An exception that nobody read is dropped.
+  /// Waits for the goroutine if the task is not empty. A result or an exception is dropped.
   ~task() {
     if (state_) finish();
   }
 
-  /// Waits until the function has returned, thrown or called grt::exit(), and its arguments are destroyed. Repeats;
-  /// get() may follow. Parks the goroutine, or blocks the thread.
+  /// Waits until the function has returned, thrown or called grt::exit(), and until it and its arguments have been
+  /// destroyed. A waiting goroutine parks; a thread that grt did not create blocks in the kernel. May be called again,
+  /// and get() may follow. @throws std::logic_error the task is empty.
   void join() { state("join").done.wait(); }
-  /// Waits, then returns the result or rethrows; the task is empty afterwards. @throws std::logic_error also when
-  /// grt::exit() ended a function that was to return something.
+  /// Waits as join() does, then returns the result or rethrows the exception. The task is empty afterwards. @throws
+  /// what the function threw; std::logic_error the task is empty, or grt::exit() ended the function and R is not void.
   R get() {
     state("get");
     struct emptied {
@@ -81,12 +84,13 @@ public:
     own.t.state_->done.wait();
     return own.t.state_->out.take("grt::exit() ended the task's function");
   }
-  /// Lets it run on by itself; its result, or exception, is dropped.
+  /// Gives up the goroutine, which runs on. Its result or exception is dropped. Never waits. @throws std::logic_error
+  /// the task is empty.
   void detach() {
     state("detach").unref();
     state_ = nullptr;
   }
-  /// Not empty.
+  /// True if the task is not empty.
   explicit operator bool() const noexcept { return state_; }
   void swap(task& o) noexcept { std::swap(state_, o.state_); }
 
@@ -116,8 +120,8 @@ task<R> spawn_task(const void* site, unsigned line, const attr* a, A&&... args) 
 }
 } // namespace detail
 
-/// Starts f() in a goroutine and returns the handle to its result; f is decay-copied. One allocation. Otherwise as
-/// grt::go.
+/// Starts f() in a new goroutine and returns the task for its result. f is decay-copied. Cost: one allocation more than
+/// grt::go, which it follows in all else. @throws also std::bad_alloc.
 template <class F>
 requires std::invocable<std::decay_t<F>> task<std::invoke_result_t<std::decay_t<F>>>
 spawn(F&& f, detail::call_site at = detail::call_site(__builtin_FILE(), __builtin_LINE())) {
@@ -130,7 +134,7 @@ spawn(const attr& a, F&& f, detail::call_site at = detail::call_site(__builtin_F
   using T = std::decay_t<F>;
   return detail::spawn_task<std::invoke_result_t<T>, detail::bound<T>>(at.file, at.line, &a, std::forward<F>(f));
 }
-/// The same with arguments, decay-copied as std::thread does.
+/// Starts f(args...). f and the arguments are decay-copied before the call returns, as std::thread does.
 template <class F, class A0, class... A>
 requires std::invocable<std::decay_t<F>, std::decay_t<A0>, std::decay_t<A>...>
     GRT_DETAIL_NOINLINE task<std::invoke_result_t<std::decay_t<F>, std::decay_t<A0>, std::decay_t<A>...>>

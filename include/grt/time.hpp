@@ -1,4 +1,11 @@
-// grt/time.hpp - sleeping, timers, tickers.
+// grt/time.hpp - sleeping, timers and tickers.
+//
+// Durations and time points, here and in the whole library, may have any representation, period and clock. Nothing
+// overflows. A duration that is zero, negative or NaN does not wait. A duration of more than 292 years, or an infinite
+// one, counts as 292 years. All waiting is done on std::chrono::steady_clock. For a deadline on another clock, the time
+// left is computed when the call begins, and again when that time is over.
+//
+// Timers are never early. Any goroutine and any thread may call any function here.
 #pragma once
 #include <chrono>
 #include <cstddef>
@@ -20,11 +27,12 @@ namespace detail {
 void sleep_ns(std::int64_t ns);
 void sleep_within(std::int64_t ns, const context& ctx);
 
-struct timer_core; // counted: each handle holds one, being armed another
-/// Sends the time on c, of capacity 1; period 0: once. One reference for the caller. @throws std::system_error no
-/// memory or no thread.
+/// A timer, with a reference count: each handle holds a reference, and an armed timer holds one to itself.
+struct timer_core;
+/// Makes a timer that sends the time on c, a channel of capacity 1. The caller gets one reference. @throws
+/// std::system_error no memory or no thread.
 timer_core* timer_make(chan_core* c);
-/// What a timer knows of a callable: where it is stored is 16-byte aligned.
+/// The type-erased operations of a callable. Its storage is aligned to 16 bytes.
 struct timer_function {
   std::size_t bytes;
   void (*run)(void* storage);
@@ -34,14 +42,16 @@ template <class T>
 inline constexpr timer_function timer_function_of = {
     sizeof(T), [](void* p) { static_cast<void>(std::invoke(*static_cast<T*>(p))); },
     [](void* p) { static_cast<T*>(p)->~T(); }};
-/// The callable is to be constructed in `storage` before the first timer_set. `f`: static. `a`: what its goroutines are
-/// started with, or null; copied. `at`: where they were created.
+/// Makes a timer that starts goroutines. The caller constructs the callable in `storage` before the first timer_set().
+/// `f` is static. `a` has the attributes of the goroutines; it is copied and may be null. `at` is where the goroutines
+/// were created, for reports.
 timer_core* timer_make(const timer_function& f, void*& storage, const attr* a, call_site at);
-void timer_forget_function(timer_core* t) noexcept;                  // its construction threw
-bool timer_set(timer_core* t, std::int64_t ns, std::int64_t period); // stops, then arms. true: it was pending
-void timer_start(timer_core* t, std::int64_t ns,
-                 std::int64_t period); // its first timer_set, before anybody else has it
-bool timer_stop(timer_core* t) noexcept;
+void timer_forget_function(timer_core* t) noexcept; // the constructor of the callable threw
+/// Stops the timer, then arms it to fire in ns and then every `period` ns (0: once). Returns true if it was pending.
+bool timer_set(timer_core* t, std::int64_t ns, std::int64_t period);
+/// The first timer_set() of a timer that no other thread can know yet.
+void timer_start(timer_core* t, std::int64_t ns, std::int64_t period);
+bool timer_stop(timer_core* t) noexcept; // returns true if it was pending
 chan_core* timer_channel(timer_core* t) noexcept;
 void timer_ref(timer_core* t) noexcept;
 void timer_unref(timer_core* t) noexcept;
@@ -69,19 +79,16 @@ struct timer_access;
 [[noreturn]] void throw_empty_timer();
 } // namespace detail
 
-// Durations and time points, here and in all of the library, may have any representation, period and clock; nothing
-// overflows. A duration that is zero, negative or NaN does not wait. One of more than 292 years, or infinite, is 292
-// years. Deadlines are on std::chrono::steady_clock at heart; the time left until one on another clock is taken when
-// the call begins, and again when that time is up.
-
-/// Parks for at least d. No allocation; a thread grt did not make sleeps in the kernel. Go: time.Sleep.
+/// Sleeps for at least d. A goroutine parks; if d is not positive, it yields. A thread that grt did not create sleeps
+/// in the kernel. Allocates nothing. Go: time.Sleep.
 template <class R, class P> void sleep_for(std::chrono::duration<R, P> d) { detail::sleep_ns(detail::ns_of(d)); }
-/// Parks until t, on whatever clock. Where that is not steady_clock, it is read again after each sleep, as std does.
+/// Sleeps until t. A clock other than steady_clock is read again after each sleep, as std::this_thread does.
 template <class C, class D> void sleep_until(std::chrono::time_point<C, D> t) {
   do detail::sleep_ns(detail::ns_until(t));
   while (detail::still_ahead(t));
 }
-/// @throws std::system_error the context has ended first, or before.
+/// The same, but the sleep is over when ctx ends. @throws std::system_error ctx has ended before the call or during it;
+/// the code is ctx.err().
 template <class R, class P> void sleep_for(std::chrono::duration<R, P> d, const context& ctx) {
   detail::sleep_within(detail::ns_of(d), ctx);
 }
@@ -90,25 +97,29 @@ template <class C, class D> void sleep_until(std::chrono::time_point<C, D> t, co
   while (detail::still_ahead(t));
 }
 
-/// Fires once: sends the time on c(), or starts a function's goroutine (after_func). A shared handle; dropping the last
-/// one does not stop it. Any thread; nothing blocks. After stop() or reset() no value of before is ever received, as
-/// since Go 1.23. Go: time.Timer.
+/// A timer that fires once: it sends the time on c(), or starts a goroutine for its function (after_func). A timer is
+/// "pending" from the moment it is set until it fires or is stopped. The object is a shared handle; destroying the last
+/// one does not stop the timer. No member function waits. After stop() or reset(), a value that was sent before is
+/// never received, as in Go since 1.23. Go: time.Timer.
 class timer : public detail::timer_handle {
 public:
-  timer() noexcept : timer_handle(nullptr) {} ///< empty: stop() is false, c() is nil, reset() throws std::logic_error
-  /// Pending from now on. @throws std::system_error no memory. Go: time.NewTimer.
+  /// An empty timer: stop() returns false, c() is nil, reset() throws std::logic_error.
+  timer() noexcept : timer_handle(nullptr) {}
+  /// Makes a timer that fires in d; it is pending at once. Starts the runtime. @throws std::system_error no memory or
+  /// no thread; std::bad_alloc. Go: time.NewTimer.
   template <class R, class P>
   explicit timer(std::chrono::duration<R, P> d) : timer(detail::timer_make(detail::access::core(chan<time_point>(1)))) {
     detail::timer_start(t_, detail::ns_of(d), 0);
   }
-  /// Where the time is sent; nil for after_func.
+  /// Returns the channel on which the time is sent; nil for after_func.
   recv_chan<time_point> c() const {
     return detail::access::recv_of<time_point>(t_ ? detail::timer_channel(t_) : nullptr);
   }
-  /// true: it was pending, and now it is not: the value was not received, the function's goroutine not started.
+  /// Stops the timer. Returns true if that prevented something: the time was not received, or the function's goroutine
+  /// not started. Does not wait for a goroutine that was started. Go: Timer.Stop.
   bool stop() const noexcept { return t_ && detail::timer_stop(t_); }
-  /// Pending anew, for d from now. true: it was pending. @throws std::system_error no memory for after_func's next
-  /// goroutine; then it is stopped.
+  /// Stops the timer and sets it to fire in d. Returns what stop() would have returned. @throws std::system_error no
+  /// memory for the next goroutine of an after_func with an attr; the timer is stopped then. Go: Timer.Reset.
   template <class R, class P> bool reset(std::chrono::duration<R, P> d) const {
     if (!t_) detail::throw_empty_timer();
     return detail::timer_set(t_, detail::ns_of(d), 0);
@@ -138,9 +149,12 @@ struct timer_access {
 };
 } // namespace detail
 
-/// Runs f in a goroutine of its own once d has passed; it is counted once it starts. Its memory is taken as the timer
-/// fires (where there is none, it fires a millisecond later), with an attr at once. f may run several times at once if
-/// it is reset while it runs. @throws std::system_error no memory. Go: time.AfterFunc.
+/// Returns a timer that runs f in a goroutine of its own when d has passed. The goroutine is counted (goroutines())
+/// from its start on. Its memory is allocated when the timer fires; if there is none, the timer tries again every
+/// millisecond. With an attr, the memory is allocated now, and at each reset(). f may run in several goroutines at a
+/// time if the timer is reset while f runs; it is destroyed with the last handle and the last run. Starts the runtime.
+/// @throws std::system_error no memory or no thread; what copying f throws; with an attr also std::bad_alloc, and what
+/// grt::go throws for the attr. Go: time.AfterFunc.
 template <class R, class P, class F>
 timer after_func(std::chrono::duration<R, P> d, F&& f,
                  detail::call_site at = detail::call_site(__builtin_FILE(), __builtin_LINE())) {
@@ -152,15 +166,18 @@ timer after_func(const attr& a, std::chrono::duration<R, P> d, F&& f,
   return detail::timer_access::run_after(&a, detail::ns_of(d), std::forward<F>(f), at);
 }
 
-/// Receives the time once d has passed. It cannot be stopped and lives until it is due: in a loop use on_timeout(d),
-/// which costs no memory. Go: time.After.
+/// Returns a channel on which the time is sent when d has passed. The timer behind it cannot be stopped, and its memory
+/// is used until d has passed. In a loop around a select use on_timeout(d), which uses no memory. @throws as timer(d).
+/// Go: time.After.
 template <class R, class P> recv_chan<time_point> after(std::chrono::duration<R, P> d) { return timer(d).c(); }
 
-/// Sends the time on c() every d; a receiver that is late misses ticks. Stops when destroyed; c() is not closed then.
-/// Any thread. Go: time.Ticker.
+/// Sends the time on c() every d. The channel holds one tick, and a receiver that is late misses ticks. The destructor
+/// stops the ticker and does not close c(). A ticker can be moved but not copied. No member function waits. Go:
+/// time.Ticker.
 class ticker : detail::timer_handle {
 public:
-  /// @throws std::invalid_argument d is not positive; std::system_error no memory.
+  /// The first tick comes d from now. Starts the runtime. @throws std::invalid_argument d is not positive;
+  /// std::system_error no memory or no thread; std::bad_alloc.
   template <class R, class P> explicit ticker(std::chrono::duration<R, P> d) : timer_handle(nullptr) {
     if (!detail::ns_of(d)) detail::throw_bad_period();
     t_ = detail::timer_make(detail::access::core(chan<time_point>(1)));
@@ -172,13 +189,16 @@ public:
     return *this;
   }
   ~ticker() { stop(); }
+  /// Returns the channel on which the ticks are sent.
   recv_chan<time_point> c() const {
     return detail::access::recv_of<time_point>(t_ ? detail::timer_channel(t_) : nullptr);
   }
+  /// No more ticks come, until a reset(). Go: Ticker.Stop.
   void stop() const noexcept {
     if (t_) detail::timer_stop(t_);
   }
-  /// The next tick comes d from now. @throws std::invalid_argument d is not positive.
+  /// Changes the period to d; the next tick comes d from now. @throws std::invalid_argument d is not positive;
+  /// std::logic_error the ticker was moved from. Go: Ticker.Reset.
   template <class R, class P> void reset(std::chrono::duration<R, P> d) const {
     if (!detail::ns_of(d)) detail::throw_bad_period();
     if (!t_) detail::throw_empty_timer();

@@ -1,4 +1,4 @@
-// grt/trace.hpp - which goroutine ran when on which processor, and who woke whom.
+// grt/trace.hpp - recording scheduler events: which goroutine ran when on which processor, and what woke it.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -6,21 +6,21 @@
 
 namespace grt::trace {
 
-/// What an event says. `g` is the goroutine it is about, `other` the second party; 0 stands for a foreign thread, a
-/// timer or nobody.
+/// The kind of an event. The names in the comments are fields of `event`. For `g` and `other`, 0 stands for a foreign
+/// thread (one that grt did not create), a timer, or none.
 enum class kind : std::uint8_t {
-  spawn, ///< g was made by `other`, in source line `arg` if known
-  run,   ///< g begins or goes on running on processor p
-  yield, ///< g gives way and stays runnable
-  park,  ///< g waits; `arg` is a wait_reason
-  ready, ///< g was made runnable by `other`
+  spawn, ///< `other` started g, in source line `arg` if that is known, else 0
+  run,   ///< g begins or continues to run on processor p
+  yield, ///< g gives its processor to others and stays runnable
+  park,  ///< g begins to wait; `arg` is a wait_reason
+  ready, ///< `other` made g runnable
   exit,  ///< g ended
-  steal, ///< processor p took `arg` goroutines over from processor `other`
-  sleep, ///< processor p found nothing to do
+  steal, ///< processor p took `arg` goroutines from processor `other`
+  sleep, ///< processor p found no goroutine to run and went to sleep
   wake,  ///< processor p was woken
 };
 
-/// Why a goroutine waits. Printed by debug::dump in the same words.
+/// Why a goroutine waits. debug::dump prints to_string() of it.
 enum class wait_reason : std::uint8_t {
   none,
   chan_send,
@@ -38,33 +38,37 @@ enum class wait_reason : std::uint8_t {
   other
 };
 
-/// "chan receive", "select" ...
+/// Returns the reason in words: "chan receive", "select" and so on.
 const char* to_string(wait_reason r) noexcept;
 
+/// One event. `what` says which of the other fields have a meaning.
 struct event {
-  std::uint64_t ns;    ///< since record() began
+  std::uint64_t ns;    ///< time since record() began
   std::uint64_t g;     ///< goroutine id
   std::uint64_t other; ///< goroutine id, or processor for `steal`
   std::uint32_t p;     ///< processor; no_processor for a foreign thread
-  std::uint32_t arg;
+  std::uint32_t arg;   ///< see kind
   kind what;
 };
 inline constexpr std::uint32_t no_processor = ~std::uint32_t{0};
 
+/// The result of a recording.
 struct recording {
   std::vector<event> events; ///< in order of time
-  std::uint64_t lost = 0;    ///< events that no longer fitted into their ring: the oldest ones go first
-  unsigned procs = 0;
+  std::uint64_t lost = 0;    ///< events that were overwritten because their ring was full, the oldest first
+  unsigned procs = 0;        ///< the number of processors when the recording ended
 };
 
-/// Begins to record into rings of `events_max_per_thread` events (40 bytes each, 16 events at least); older events are
-/// overwritten. Each processor's first thread has a ring; all other threads, and processors that set_procs adds while
-/// recording, share one. Any thread; starts the runtime. Costs some 10 ns an event while on, one predicted branch while
-/// off. @throws std::logic_error if a recording runs already; std::system_error: no memory.
+/// Begins to record events in rings of `events_max_per_thread` events (40 bytes each; at least 16 events). A full ring
+/// overwrites its oldest events. The first thread of each processor has its own ring. All other threads share one, and
+/// so do processors that set_procs() adds during the recording. Callable from any thread; starts the runtime. Cost:
+/// about 10 ns for each event; one predicted branch when no recording runs.
+/// @throws std::logic_error a recording runs already; std::system_error no memory.
 void record(std::size_t events_max_per_thread = 1 << 16);
 
-/// Ends the recording, returns it and frees the rings. Any thread; waits for threads that are about to write an event.
-/// @throws std::logic_error if none runs; std::bad_alloc: the recording is over, and lost.
+/// Ends the recording, returns it, and frees the rings. Callable from any thread. Waits, without parking, for threads
+/// that are just writing an event.
+/// @throws std::logic_error no recording runs; std::bad_alloc the recording has ended, and its events are lost.
 recording stop_recording();
 
 } // namespace grt::trace

@@ -1,4 +1,4 @@
-// grt/detail/config.hpp - compiler words shared by the public headers. Not API.
+// grt/detail/config.hpp - compiler attributes and sanitizer detection for the public headers. Not API.
 #pragma once
 
 #define GRT_DETAIL_LIKELY(x) __builtin_expect(!!(x), 1)
@@ -6,7 +6,7 @@
 #define GRT_DETAIL_NOINLINE __attribute__((noinline))
 #define GRT_DETAIL_INLINE inline __attribute__((always_inline))
 
-// Stays in the object and, with the linkers that know it, survives --gc-sections.
+// The definition stays in the object file. Linkers that support SHF_GNU_RETAIN also keep it under --gc-sections.
 #if defined(__has_attribute) && __has_attribute(retain)
 #define GRT_DETAIL_KEPT __attribute__((used, retain))
 #else
@@ -40,9 +40,10 @@ extern "C" void __tsan_acquire(void* address);
 extern "C" void __tsan_release(void* address);
 #endif
 
-// A program and the libgrt it links are built with the same -fsanitize, for the inline code differs; where they are
-// not, the linker misses the one of these that the program names. One name each: no variant's reference hides
-// another's.
+// A program and the libgrt that it links must be built with the same -fsanitize, because the inline code differs.
+// Each variant of libgrt defines one of the three symbols below, and the program refers to the one that matches its
+// own flags. If the two differ, linking fails with an undefined reference that names the mismatch. The pointers have
+// different names, so that in a mixed program one object's reference does not replace another's.
 #ifndef GRT_BUILDING
 #if GRT_DETAIL_ASAN
 extern "C" const char grt_built_with_fsanitize_address;

@@ -1,15 +1,19 @@
-// grt/detail/ending.hpp - what may end once, and who is told. Not API.
+// grt/detail/ending.hpp - the part of a cancellable context that waiting calls use. Not API.
 //
-// The part of a cancellable context that waits know. `state` changes under `lock`:
+// An `ending` ends at most once. It keeps a list of watchers: callbacks to run when it ends. `state` changes only
+// under `lock`; `why` is `canceled` or `timed_out`:
 //
-//   0              it has not ended
-//   why            somebody ends it, and its done channel is still to be closed: it has ended once that is closed
-//   why | settled  it has ended; watchers are refused. Before that they may enter the list, and are called soon
+//   0              The context has not ended.
+//   why            A thread is ending the context and has still to close its done channel. The context has ended
+//                  as soon as that channel is closed. Watchers may still enter the list; they are called soon.
+//   why | settled  The context has ended. New watchers are refused.
 //
-// So over(), err() and done() agree at every moment: see context.cpp. Watchers are called
-// under `lock` (order: this lock, then the lock of the queue the watcher's goroutine waits in), so that taking one out
-// is synchronous: afterwards its callback does not run and will not. They may not block, allocate or ready anybody:
-// they return whom to make runnable once the lock is free.
+// This makes over(), err() and done() agree at every moment; sync/context.cpp has the argument.
+//
+// Watchers are called under `lock`, so removing a watcher is synchronous: after remove() its callback is not
+// running and will not run. Lock order: this lock, then the lock of the queue in which the watcher's goroutine
+// waits. A callback must not block, allocate, or make a goroutine runnable. It returns the goroutine to make
+// runnable, or null; the caller does that once the lock is free.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -23,10 +27,11 @@ class context;
 
 namespace detail {
 
+/// An entry in the list of an ending.
 struct watcher {
-  watcher *later = nullptr, *sooner = nullptr;
-  bool watching = false; // all three under ending::lock
-  G* (*ended)(watcher*) noexcept = nullptr;
+  watcher *later = nullptr, *sooner = nullptr; // the neighbours that were pushed after and before this one
+  bool watching = false;                       // it is in the list. These three fields: under ending::lock
+  G* (*ended)(watcher*) noexcept = nullptr;    // the callback
 };
 
 struct ending {
@@ -36,14 +41,14 @@ struct ending {
   std::atomic<std::uint32_t> state{0};
   watcher *first = nullptr, *last = nullptr;
 
-  /// It has ended. Never waits.
+  /// Returns true if the context has ended. Never waits.
   bool over() const noexcept {
-    std::uint32_t s = state.load(std::memory_order_acquire); // [CTX-1] sees the cause
+    std::uint32_t s = state.load(std::memory_order_acquire); // [CTX-1] makes the cause visible
     return s & settled || (s && closed_already());
   }
-  /// lock held.
+  /// Returns true if watchers can no longer be pushed. The caller holds `lock`.
   bool refuses() const noexcept { return state.load(std::memory_order_relaxed) & settled; }
-  /// lock held, refuses() is false.
+  /// Appends w to the list. The caller holds `lock`, and refuses() is false.
   void push(watcher* w) noexcept {
     w->watching = true;
     w->later = nullptr;
@@ -51,7 +56,7 @@ struct ending {
     (last ? last->later : first) = w;
     last = w;
   }
-  /// lock held; w is watching.
+  /// Removes w from the list. The caller holds `lock`, and w->watching is true.
   void remove(watcher* w) noexcept {
     w->watching = false;
     (w->sooner ? w->sooner->later : first) = w->later;
@@ -59,13 +64,14 @@ struct ending {
   }
 
 private:
-  bool closed_already() const noexcept; // its done channel, while somebody ends it
+  bool closed_already() const noexcept; // is the done channel closed? Call only while `state` is `why`
 };
 
-ending* ending_of(const context& c) noexcept; // null: it can never end
+ending* ending_of(const context& c) noexcept; // null if c can never end
 std::error_code error_of(std::uint32_t state) noexcept;
-[[noreturn]] void throw_ended(const ending& e);
-/// An ended context fails also what could go on at once.
+[[noreturn]] void throw_ended(const ending& e); // throws std::system_error
+/// Returns ending_of(c). @throws std::system_error c has ended already: the call fails even if it could proceed at
+/// once.
 inline ending* check_ending(const context& c) {
   ending* e = ending_of(c);
   if (e && e->over()) throw_ended(*e);

@@ -1,17 +1,20 @@
-// grt/detail/hold.hpp - a goroutine keeps its processor while it has to do with a lock of the runtime. Not API.
+// grt/detail/hold.hpp - a goroutine keeps its processor while it uses a lock of the runtime. Not API.
 //
-// A processor is taken from a goroutine that computes, and its thread then competes at a low priority. If that thread
-// held a lock, or were the next to get it, goroutines that have processors would wait for it: for seconds on a busy
-// machine. So: no goroutine without a processor holds a lock of the runtime, or waits for one. Each thread has two
-// words:
+// sysmon, the monitor thread, takes the processor from a goroutine that computes for long; the goroutine's thread
+// then competes for a core at a lower priority. If that thread held a lock of the runtime, or were next to get it,
+// goroutines that have processors would wait for the thread, for seconds on a busy machine. Therefore a goroutine
+// without a processor never holds a lock of the runtime and never waits for one. Each thread has two words for this:
 //
-//   holds   its own: how many locks it holds or is about to take
-//   barred  sysmon: not 0, it has no processor or is about to lose it
+//   word     written by    meaning
+//   holds    the thread    the number of runtime locks that the thread holds or is about to take
+//   barred   the runtime   not 0: the thread has no processor, or is about to lose it
 //
-//   here:   holds + 1; compiler barrier; read barred     sysmon: barred = 1; membarrier; read M::in and holds  [HOLD-1]
+//   thread:  holds + 1; compiler barrier; read barred
+//   sysmon:  barred = 1; membarrier; read M::in and holds    [HOLD-1]
 //
-// One of the two sees the other, as with the bracket (sched/protocol/hold.hpp). Four instructions and where the words
-// stand; none of them locked. On threads of the program nobody reads `holds` and nobody sets `barred`.
+// At least one of the two sees the other's write; sched/protocol/hold.hpp has the argument. hold() costs four
+// instructions and computing the words' address; none of the instructions is locked. On threads that grt did not
+// create, sysmon neither reads `holds` nor sets `barred`.
 #pragma once
 #include <cstdint>
 
@@ -19,11 +22,12 @@
 
 namespace grt::detail {
 
-/// `holds` is counted, and stands so on return. Gets a processor for a goroutine that has none: it may go on on another
-/// thread.
+/// The slow path of hold(): `barred` is set and `holds` has been incremented. If the goroutine has no processor, waits
+/// for one; the goroutine may then continue on another thread. On return `holds` of the current thread counts the hold.
 void hold_slow() noexcept;
 
-/// Where the words stand from the thread pointer: the same on all threads, so compilers may keep it.
+/// Returns the offset of the two words from the thread pointer. It is the same on all threads, so a compiler may keep
+/// it across a switch to another thread.
 GRT_DETAIL_INLINE std::uintptr_t hold_at() noexcept {
   std::uintptr_t at;
 #if defined(__x86_64__)
@@ -34,8 +38,8 @@ GRT_DETAIL_INLINE std::uintptr_t hold_at() noexcept {
   return at;
 }
 
-/// Before a lock is taken, and for each that is held: they nest. What holds may not wait for anything but such locks.
-/// Returns hold_at(), for let_loose().
+/// Begins a hold. Call it before taking a lock of the runtime, once for each lock; holds nest. Until the matching
+/// let_loose() the caller must not wait for anything except such locks. Returns hold_at(), for let_loose().
 GRT_DETAIL_INLINE std::uintptr_t hold() noexcept {
   const std::uintptr_t words = hold_at();
   bool barred;
@@ -55,7 +59,7 @@ GRT_DETAIL_INLINE std::uintptr_t hold() noexcept {
   return words;
 }
 
-/// After the lock is free.
+/// Ends a hold. Call it after releasing the lock.
 GRT_DETAIL_INLINE void let_loose(std::uintptr_t words = hold_at()) noexcept {
 #if defined(__x86_64__)
   asm volatile("decl %%fs:(%0)" : : "r"(words) : "memory", "cc");

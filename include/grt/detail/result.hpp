@@ -1,4 +1,4 @@
-// grt/detail/result.hpp - what a function that ran as a goroutine leaves behind. Not API.
+// grt/detail/result.hpp - the result of a function that runs as a goroutine. Not API.
 #pragma once
 #include <cxxabi.h>
 #include <exception>
@@ -12,14 +12,15 @@
 
 namespace grt::detail {
 
-/// A value, an exception, or neither: grt::exit() ended it.
+/// Holds a value, an exception, or neither. Neither means that grt::exit() ended the function.
 template <class R> class result {
   struct nothing {};
   using stored = std::conditional_t<std::is_void_v<R>, nothing,
                                     std::conditional_t<std::is_reference_v<R>, std::remove_reference_t<R>*, R>>;
 
 public:
-  /// Calls f, keeps what comes of it, then calls done: after that, neither *this nor f is touched. An exit goes on.
+  /// Calls f, stores its value or exception, then calls done. Does not access *this or f after that call, which may
+  /// lead to the destruction of both. If grt::exit() ends f, calls done and continues the unwind.
   template <class F, class D> void fill(F&& f, D&& done) {
     try {
       if constexpr (std::is_void_v<R>) {
@@ -39,7 +40,8 @@ public:
     }
     done();
   }
-  /// Once. @throws what f threw; std::logic_error(why_none) f was to return something and was ended.
+  /// Returns the value. Call it at most once. @throws what f threw; std::logic_error(why_none) if grt::exit() ended f
+  /// and R is not void.
   R take(const char* why_none) {
     if (error_) std::rethrow_exception(std::move(error_));
     if constexpr (!std::is_void_v<R>) {

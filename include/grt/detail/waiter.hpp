@@ -1,4 +1,4 @@
-// grt/detail/waiter.hpp - what stands in a queue of waiters. Not API.
+// grt/detail/waiter.hpp - queues of waiting goroutines and threads. Not API.
 #pragma once
 #include <cstdint>
 
@@ -9,20 +9,24 @@ struct G;
 
 namespace detail {
 
-void may_wait(); // takes what a thread of the program's needs to wait. Throws while nothing has been started
+/// Prepares the calling thread for its first wait: starts the runtime and allocates the thread's record, if necessary.
+/// Later waits of this thread cannot throw, so call this before an operation that must not fail half-way. In a
+/// goroutine it does nothing. @throws std::system_error no memory, or the runtime cannot start.
+void may_wait();
 
 struct select_state;
 
-/// One place in one queue. Lives in its G (plain waits), on the waiter's stack (timed waits) or in a select's record;
-/// never allocated. All fields under the lock of the queue it stands in.
+/// One entry of one queue. It is G::w (channels, mutex, wait_group), or part of a `waiting` record on the waiter's
+/// stack (the other synchronisation types), or part of a select_case. A wait allocates nothing for it. The lock of the
+/// queue guards all fields.
 struct waiter {
   waiter* next;
   waiter* prev;
-  void* elem;        // sender: the value to move from; receiver: raw storage to construct into, or null
-  select_state* sel; // null: a plain wait, and this waiter is G::w
+  void* elem;        // sender: the value to move from; receiver: raw storage, or null; `waiting`: the record itself
+  select_state* sel; // null unless this waiter belongs to a select
 };
 
-/// Doubly linked FIFO of waiters.
+/// A doubly linked FIFO list of waiters.
 struct wait_queue {
   waiter* head = nullptr;
   waiter* tail = nullptr;
