@@ -4,6 +4,7 @@
 #include <new>
 #include <stdexcept>
 
+#include "base/check.hpp"
 #include "chan/select.hpp"
 #include "sched/core/foreign.hpp"
 #include "sched/core/sched.hpp"
@@ -52,6 +53,7 @@ std::uint32_t tail_of(chan_core* c) noexcept {
 // Lock held, channel not closed. Moves one value to the first waiting receiver, or into the buffer if no receiver
 // waits. Returns false if the buffer is full. The caller makes `woken` ready after it has released the lock.
 bool put_value(chan_core* c, void* from, G*& woken) noexcept {
+  GRT_DCHECK(!c->closed && c->n <= c->capacity, "I1");
   if (waiter* w = pop_live(c->receivers)) {
     move_elem(c, w->elem, from);
     woken = resolve(w, true);
@@ -65,6 +67,7 @@ bool put_value(chan_core* c, void* from, G*& woken) noexcept {
 }
 
 bool get_value(chan_core* c, void* to, G*& woken) noexcept {
+  GRT_DCHECK(c->n <= c->capacity && c->head <= c->capacity, "I1");
   if (c->n) {
     if (c->ops) {
       void* s = c->slot(c->head);

@@ -16,6 +16,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "base/check.hpp"
 #include "base/spin.hpp"
 #include "stack/windows.hpp"
 
@@ -82,6 +83,7 @@ struct arena {
     return n;
   }
   void put(char* const* from, std::size_t n) noexcept {
+    GRT_CHECK(n <= carved, "more stacks are given back than were made");
     if (top + n > capacity) slide();
     copy(pool + top, from, n);
     top += n;

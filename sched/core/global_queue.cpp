@@ -11,6 +11,7 @@ namespace grt {
 global_queue injected;
 
 void global_append(global_queue::list& l, G* g) noexcept {
+  GRT_DCHECK(g->kind == g_kind::goroutine, "no goroutine for the global queue");
   g->link = nullptr;
   *l.tail = g;
   l.tail = &g->link;
@@ -83,6 +84,8 @@ static G* pop_from(M* m, global_queue::list& l) noexcept {
   G* g = *at;
   *at = g->link;
   if (!*at) l.tail = at;
+  GRT_DCHECK(g->kind == g_kind::goroutine, "no goroutine in the global queue");
+  GRT_DCHECK(injected.n.load(std::memory_order_relaxed), "the global queue has lost count");
   l.popped++;
   injected.n.fetch_sub(1, std::memory_order_relaxed);
   return g;

@@ -152,6 +152,7 @@ enum class sleeps_in { futex, poller };
 // true. Only the leader may ask for the poller.
 bool park_thread(M* m, protocol::asleep_state expected, std::int64_t ns, punctual& waits,
                  sleeps_in where = sleeps_in::futex) noexcept {
+  GRT_DCHECK(m == me() && m->g == m->g0p && m->in.load(std::memory_order_relaxed), "only g0 sleeps");
   if (ns == 0) return false;
   if (ns > 0) waits.begin();
   if (where == sleeps_in::futex || !idle.enter_poller(m)) {
@@ -163,7 +164,7 @@ bool park_thread(M* m, protocol::asleep_state expected, std::int64_t ns, punctua
   for (G* g; (g = list);) {
     list = g->link;
     san::release(g);
-    protocol::is_runnable<hardware>(g, wait_reason::none);
+    becomes_runnable(g);
     m->p->queue.push(g);
   }
   return !m->p->queue.empty();

@@ -34,6 +34,7 @@ bool back_on_g0(M* m) noexcept {
 GRT_NOINLINE void mloop(M* m) noexcept {
   for (;;) {
     G* g = m->lend ? std::exchange(m->lend, nullptr) : search(m);
+    GRT_DCHECK(m == me() && m->g == m->g0p && g->kind == g_kind::goroutine, "the run loop is off its stack");
     if (GRT_UNLIKELY(halted.load(std::memory_order_relaxed))) await_lift(m);
     if (GRT_UNLIKELY(needs_g0(g))) {
       if (g->held && left_to_scavenger(g)) continue;

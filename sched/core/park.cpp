@@ -18,6 +18,10 @@ GRT_NOINLINE void check_signal_stack() noexcept {
 #define GRT_PARKS __attribute__((no_sanitize("address")))
 static GRT_PARKS GRT_INLINE void park_here(M* m, G* self, std::uintptr_t release, wait_reason why, const void* object,
                                            bool hooked) noexcept {
+  GRT_DCHECK(self == m->g && self->kind == g_kind::goroutine && protocol::on_thread(self->seq),
+             "parks in another's name");
+  GRT_DCHECK(self->reason == wait_reason::none, "parks twice");
+  GRT_DCHECK(grt_tls_hold.holds.load(std::memory_order_relaxed), "parks without a hold");
   park_note note{object, m->p->cycles0}; // a clock would cost more than the park
   check_stack_of(self, &note);
   __asm__ volatile("" : : "r"(&note) : "memory");
@@ -59,7 +63,7 @@ static GRT_NOINLINE void inject_held(G* g) noexcept {
 // An event is recorded inside the bracket, or as the last thing: record() may take a lock, and so get a P elsewhere.
 template <bool tail> static GRT_NOINLINE void ready_unusual(M* m, G* g) noexcept {
   if (g->kind == g_kind::foreign) return foreign_ready(g);
-  protocol::is_runnable<hardware>(g, wait_reason::none);
+  becomes_runnable(g);
   if (!m || migrating()) {
     record(m, trace::kind::ready, g->id, m ? m->g->id : 0);
     return inject_held(g);
@@ -80,7 +84,7 @@ GRT_NOINLINE void ready(G* g) noexcept {
   M* m = me();
   std::uint32_t hooked = hooks.load(std::memory_order_relaxed) & (hook_trace | hook_migrate);
   if (GRT_UNLIKELY(!m || hooked || g->kind == g_kind::foreign)) return ready_unusual<false>(m, g);
-  protocol::is_runnable<hardware>(g, wait_reason::none);
+  becomes_runnable(g);
   m = enter_here(m);
   put_next(m->p, g);
   leave(m);

@@ -111,6 +111,7 @@ void keeper_drop(M* m) noexcept {
 }
 
 void lend(M* m, G* g) noexcept {
+  GRT_CHECK(g->ext && g->ext->keeper && g->ext->keeper->keeper, "a pinned goroutine without a thread");
   M* keeper = g->ext->keeper;
   protocol::claim_keeper<hardware>(keeper);
   keeper->lend = g;

@@ -30,6 +30,8 @@
 #include "sched/core/run_queue.hpp"
 #include "sched/goroutine/g.hpp"
 #include "sched/protocol/bracket.hpp"
+#include "sched/protocol/held.hpp"
+#include "sched/protocol/look.hpp"
 #include "sched/protocol/sleep.hpp"
 #include "sched/time/wheel.hpp"
 #include "stack/windows.hpp"
@@ -160,7 +162,10 @@ GRT_INLINE M* me() noexcept {
 bool enter_slow(M* m) noexcept;
 /// false: the P was given to another M while user code ran here (handoff.cpp). Then the caller is outside; what needs a
 /// P must be done by way of the global queue, or after reacquire().
-[[nodiscard]] GRT_INLINE bool enter(M* m) noexcept { return GRT_LIKELY(protocol::enter<hardware>(m)) || enter_slow(m); }
+[[nodiscard]] GRT_INLINE bool enter(M* m) noexcept {
+  GRT_DCHECK(!m->in.load(std::memory_order_relaxed), "brackets do not nest");
+  return GRT_LIKELY(protocol::enter<hardware>(m)) || enter_slow(m);
+}
 /// On a goroutine, holding nothing: stands in the global queue until an M with a P picks it. Returns that M.
 M* reacquire(M* m) noexcept;
 /// Inside, on whatever M that takes.
@@ -171,7 +176,17 @@ M* reacquire(M* m) noexcept;
 #endif
   return m;
 }
-GRT_INLINE void leave(M* m) noexcept { protocol::leave<hardware>(m); }
+GRT_INLINE void leave(M* m) noexcept {
+  GRT_DCHECK(m->in.load(std::memory_order_relaxed), "not in a bracket");
+  protocol::leave<hardware>(m);
+}
+
+/// The caller has taken g out of the place where it waited. From here on g may be queued, once, and run.
+GRT_INLINE void becomes_runnable(G* g) noexcept {
+  GRT_DCHECK(g->kind == g_kind::goroutine, "a slot without a goroutine is made runnable");
+  GRT_DCHECK(!g->sp || g->reason != wait_reason::none, "a goroutine that does not wait is made runnable");
+  protocol::is_runnable<hardware>(g, wait_reason::none);
+}
 
 void wake_watcher() noexcept;
 /// After a push that leaves more than one goroutine waiting here.
@@ -217,7 +232,11 @@ GRT_INLINE G* pick(P* p) noexcept {
 #if GRT_SANITIZED
 void switch_to(M* m, G* self, G* to, std::uintptr_t release) noexcept;
 #else
-GRT_INLINE void switch_to(M* m, G* self, G* to, std::uintptr_t release) noexcept { grt_switch(m, self, to, release); }
+GRT_INLINE void switch_to(M* m, G* self, G* to, std::uintptr_t release) noexcept {
+  GRT_DCHECK(to == m->g0p || (to->sp != not_saved && to->kind == g_kind::goroutine), "switch to what cannot run");
+  GRT_DCHECK(to->kind != g_kind::goroutine || !protocol::on_thread(to->seq), "switch to what runs already");
+  grt_switch(m, self, to, release);
+}
 #endif
 inline std::uintptr_t no_lock(M* m) noexcept { return reinterpret_cast<std::uintptr_t>(&m->nobody); }
 

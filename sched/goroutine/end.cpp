@@ -24,6 +24,7 @@ GRT_INLINE void end_goroutine([[maybe_unused]] bool may_stay) noexcept {
     last_words(g);
     m = me();
   }
+  GRT_DCHECK(g->kind == g_kind::goroutine && protocol::on_thread(g->seq), "the end of what does not run");
   std::uint32_t hooked = hooks.load(std::memory_order_relaxed);
   if (GRT_UNLIKELY(hooked)) {
     if (hooked & hook_canary) check_overrun(g);

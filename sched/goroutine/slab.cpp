@@ -162,6 +162,7 @@ static G* alloc_from_all(P* p) noexcept {
     p->carve = std::min(p->carve * 2, spill_n);
   }
   G* g = reinterpret_cast<G*>(p->slab);
+  GRT_CHECK(g->kind == g_kind::free, "a slot that was carved is in use");
   p->slab += sizeof(G);
   return g;
 }
@@ -181,6 +182,7 @@ unsigned slab_free_most() noexcept { return 2 * spill_n; }
 G* g_alloc(P* p) noexcept {
   G* g = p->free;
   if (GRT_LIKELY(g)) {
+    GRT_DCHECK(g->kind == g_kind::free, "a goroutine in the free list");
     p->free = g->link;
     p->n_free--;
     return g;
@@ -190,7 +192,11 @@ G* g_alloc(P* p) noexcept {
 
 static GRT_NOINLINE void spill(P* p) noexcept {
   G *head = p->free, *last = head;
-  for (std::size_t i = 1; i < spill_n; i++) last = last->link;
+  for (std::size_t i = 1; i < spill_n; i++) {
+    GRT_DCHECK(last && last->kind == g_kind::free, "a goroutine in the free list");
+    last = last->link;
+  }
+  GRT_CHECK(last && last->kind == g_kind::free, "the list of free goroutines is broken");
   p->free = last->link;
   last->link = nullptr;
   p->n_free -= spill_n;

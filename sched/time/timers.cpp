@@ -58,7 +58,7 @@ void timers_run(M* m) noexcept {
         ready(g);
         continue;
       }
-      protocol::is_runnable<hardware>(g, wait_reason::none);
+      becomes_runnable(g);
       record(m, trace::kind::ready, g->id);
       if (migrating()) inject(g);
       else m->p->queue.offer_next(g); // as Go: who waited for this moment goes first

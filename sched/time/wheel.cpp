@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "base/check.hpp"
 #include "base/san.hpp"
 #include "sched/goroutine/g.hpp"
 
@@ -26,6 +27,7 @@ void wheel::place(timer_node* n) noexcept {
 }
 
 void wheel::unplace(timer_node* n) noexcept {
+  GRT_DCHECK(*n->link == n, "a timer is not where it says");
   *n->link = n->next;
   if (n->next) n->next->link = n->link;
   n->link = nullptr;
@@ -51,6 +53,7 @@ void wheel::publish() noexcept {
 }
 
 void wheel::insert(timer_node* n, std::uint64_t when_ns, std::uint64_t now_ns) noexcept {
+  GRT_DCHECK(!n->link, "a timer is set twice");
   if (!used && !advancing) turn_to(now_ns >> tick_shift); // an empty wheel turns for nothing
   std::uint64_t round = (std::uint64_t{1} << tick_shift) - 1;
   n->tick = when_ns > never - round ? last : (when_ns + round) >> tick_shift;
@@ -99,6 +102,7 @@ void wheel::advance(std::uint64_t now_ns, G** out) noexcept {
   turn_to(target);
   // A slot of a coarser level that `now` has entered must not stay behind: first() would never look back at it.
   // It cannot: its first tick is <= now <= target, so the loop above took it.
+  GRT_DCHECK(!first(level, slot, tick) || tick > target, "a timer that is due was left");
   publish();
 }
 
@@ -113,6 +117,7 @@ void wheel::absorb(wheel& from, std::uint64_t now_ns) noexcept {
         place(n);
         armed++;
       }
+  GRT_CHECK(!from.armed && !from.used, "a wheel has lost count of its timers");
   from.publish();
   publish();
 }
