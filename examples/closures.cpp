@@ -1,4 +1,4 @@
-// Anonymous goroutines: what is captured by reference is shared, what is passed is copied at once.
+// Closures: a variable captured by reference is shared with the goroutine; an argument is copied when go is called.
 #include <cstdio>
 #include <string>
 

@@ -1,4 +1,4 @@
-// The same three without guessing: a wait_group knows when all are done.
+// Without guessing how long goroutines take: a wait_group knows when all of them are done.
 #include <cstdio>
 
 #include <grt/grt.hpp>

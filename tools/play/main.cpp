@@ -102,14 +102,18 @@ int run(const lesson& l, const style& s, bool code, bool picture) {
   std::fflush(stdout);
   forget_peak();
   std::uint64_t resident = memory("VmRSS:");
+  // main() counts as a goroutine, as in Go. In a lesson whose main calls grt::run, the goroutine that runs its argument
+  // counts in its place. Goroutines that an earlier lesson has left behind exist, too.
+  const std::uint64_t main_counts = std::strstr(l.text, "grt::run(") == nullptr;
+  const std::uint64_t existed = grt::goroutines() + main_counts;
   grt::debug::metrics before = grt::debug::read_metrics();
   grt::trace::record(picture ? 1 << 18 : 1 << 16);
   auto begin = std::chrono::steady_clock::now();
   std::atomic<bool> over{false};
-  std::atomic<std::uint64_t> seen{0}; // where the record is too short for it
+  std::atomic<std::uint64_t> seen{0}; // counts if the recording has lost events
   std::thread sampler([&] {
     while (!over) {
-      seen = std::max<std::uint64_t>(seen, grt::goroutines());
+      seen = std::max<std::uint64_t>(seen, grt::goroutines() + main_counts);
       std::this_thread::sleep_for(std::chrono::microseconds(500));
     }
   });
@@ -124,10 +128,11 @@ int run(const lesson& l, const style& s, bool code, bool picture) {
   play::facts f;
   f.ms = std::chrono::duration<double, std::milli>(end - begin).count();
   f.procs = grt::procs();
-  f.switches = static_cast<std::uint32_t>(after.switches - before.switches);
+  f.switches = after.switches - before.switches;
   f.steals = after.steals - before.steals;
   f.wakes = after.wakes - before.wakes;
-  f.peak = r.lost ? std::max<std::uint64_t>(play::peak(r), seen) : play::peak(r);
+  f.peak = existed + play::peak(r);
+  if (r.lost) f.peak = std::max<std::uint64_t>(play::peak(r), seen);
   f.windows = after.windows;
   f.stack_bytes = grt::debug::stack_bytes();
   f.memory_bytes = most > resident ? most - resident : 0;
