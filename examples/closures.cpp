@@ -1,4 +1,4 @@
-// Lambdas as goroutines: a capture by reference is shared; an argument or a capture by value is copied at once.
+// Closures: a variable captured by reference is shared with the goroutine; an argument is copied when go is called.
 #include <cstdio>
 #include <string>
 
@@ -10,20 +10,20 @@ int main() {
     std::string name = "early";
 
     grt::go(
-        [=](std::string copy) { // copied now, as Go evaluates the arguments of `go f(x)`
+        [=](std::string copy) { // evaluated now, like the arguments of Go's `go f(x)`
           std::printf("argument:  %s\n", copy.c_str());
           done.send();
         },
         name);
-    grt::go([=] { // the closure has a copy
+    grt::go([=] { // a copy inside the closure
       std::printf("by value:  %s\n", name.c_str());
       done.send();
     });
     name = "late";
-    grt::go([&] { // no copy: the goroutine reads the variable when it runs
+    grt::go([&] { // no copy: it sees what the variable holds when it runs
       std::printf("reference: %s\n", name.c_str());
       done.send();
     });
-    for (int i = 0; i < 3; i++) done.recv(); // also keeps `name` alive for the third goroutine
+    for (int i = 0; i < 3; i++) done.recv(); // also keeps `name` alive for the third
   });
 }

@@ -1,4 +1,4 @@
-// Three goroutines print; main sleeps, so that all of them run before the program ends.
+// A function is called, and then started as a goroutine: grt::go returns at once, and the function runs beside main.
 #include <chrono>
 #include <cstdio>
 
@@ -6,11 +6,12 @@
 
 using namespace std::chrono_literals;
 
+namespace {
+void say(const char* s) { std::printf("%s\n", s); }
+} // namespace
+
 int main() {
-  grt::go([] { std::puts("Hello"); });
-  grt::sleep_for(10ms);
-  grt::go([] { std::puts("World"); });
-  grt::sleep_for(10ms);
-  grt::go([] { std::puts("!"); });
-  grt::sleep_for(10ms); // long enough in practice, but not certain: see wait_group.cpp
+  say("Hello, called directly");          // main continues when say has returned
+  grt::go(say, "Hello from a goroutine"); // main continues at once
+  grt::sleep_for(10ms); // a guess at how long the goroutine takes; wait_group shows how to wait for it
 }

@@ -1,4 +1,4 @@
-// hello.cpp without the sleep: a wait_group tells when the goroutines have ended.
+// Without guessing how long goroutines take: a wait_group knows when all of them are done.
 #include <cstdio>
 
 #include <grt/grt.hpp>
@@ -8,7 +8,7 @@ int main() {
     for (const char* word : {"Hello", "World", "!"}) {
       grt::wait_group said;
       said.go([=] { std::puts(word); });
-      said.wait(); // waits for each goroutine, so they print in order
+      said.wait(); // in order, because each is waited for
     }
   });
 }

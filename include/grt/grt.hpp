@@ -13,3 +13,4 @@
 #include <grt/task.hpp>
 #include <grt/time.hpp>
 #include <grt/trace.hpp>
+#include <grt/version.hpp>

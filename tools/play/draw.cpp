@@ -198,12 +198,12 @@ std::string paint(const std::string& text, const char* code, const style& s) {
 }
 
 std::uint64_t peak(const recording& r) {
-  std::uint64_t now = 0, most = 0;
+  std::int64_t now = 0, most = 0; // now falls below 0 when goroutines end that began before the recording
   for (const event& e : r.events) {
     if (e.what == kind::spawn) most = std::max(most, ++now);
-    if (e.what == kind::exit && now) now--;
+    if (e.what == kind::exit) now--;
   }
-  return most;
+  return static_cast<std::uint64_t>(most);
 }
 
 std::string summary(const facts& f, const style& s) {

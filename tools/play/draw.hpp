@@ -22,7 +22,7 @@ struct facts {
 std::string summary(const facts& f, const style& s);
 /// Goroutines over time, processors over time, who woke whom.
 std::string draw(const grt::trace::recording& r, const style& s);
-/// The largest number of goroutines alive at once, as far as the recording tells.
+/// By how many goroutines the number of those alive exceeded, at most, the number at the start of the recording.
 std::uint64_t peak(const grt::trace::recording& r);
 /// Wraps `text` in an ANSI colour if wanted: "1" bold, "2" dim, "31".."36".
 std::string paint(const std::string& text, const char* code, const style& s);
