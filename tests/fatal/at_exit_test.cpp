@@ -32,7 +32,6 @@ constexpr unsigned procs_tried[] = {1, 2, 8};
 
 void abandon() { sleep_for(1h); }
 
-
 // Objects of static storage: those at namespace scope are destroyed after the runtime's handler of exit has run, those
 // of functions, which are made after the runtime, before. Each child uses those of one kind.
 struct objects {
@@ -448,5 +447,22 @@ TEST(AtExit, QuickExitAndUnderscoreExit_WaitForNobody) {
               of_a_goroutine ? run(end) : end();
             },
             ExitedWithCode(4), "^$");
+}
+
+// The handler runs after the runtime's: processors whose goroutines compute stand still by then.
+TEST(AtExit, ADumpSaysThatProcessorsStandStill) {
+  EXPECT_EXIT(
+      {
+        std::atexit([] { debug::dump(2); });
+        set_procs(2);
+        std::atomic<bool> runs{false};
+        go([&] {
+          runs = true;
+          for (;;) asm volatile("");
+        });
+        while (!runs) std::this_thread::yield();
+        std::exit(4);
+      },
+      ExitedWithCode(4), "standing still: the process is exiting");
 }
 } // namespace

@@ -95,7 +95,7 @@ TEST(Limits, Data_GoThrows_NothingIsLost_AndItGoesOn) {
 // Whoever finds no more slots has taken none, also where somebody else took the last one. Which of the two that is
 // depends on how many there are, so each is in turn the one that asks more often.
 TEST(Limits, Data_AlsoOnThreads_GoThrows_AndItGoesOn) {
-  for (auto [here, there] : {std::pair{1, 1}, {1, 2}, {2, 1}, {1, 3}})
+  for (std::pair<int, int> asks : {std::pair{1, 1}, {1, 2}, {2, 1}, {1, 3}})
     EXPECT_EXIT(
         {
           setenv("GRT_PROCS", "1", 1);
@@ -125,8 +125,8 @@ TEST(Limits, Data_AlsoOnThreads_GoThrows_AndItGoesOn) {
               };
               bool refused = false;
               while (!refused && made < 1000000) {
-                for (int i = 0; i < here && !refused; i++) refused = !start();
-                for (int i = 0; i < there; i++) {
+                for (int i = 0; i < asks.first && !refused; i++) refused = !start();
+                for (int i = 0; i < asks.second; i++) {
                   requests.send(start); // it may be refused first
                   done.recv();
                 }
