@@ -22,6 +22,8 @@
 #include <cstring>
 #include <string_view>
 
+#include <mutex>
+
 #include <grt/detail/held_lock.hpp>
 
 #include "debug/unwind.hpp"
@@ -34,7 +36,21 @@ namespace {
 using debug::symbolizer, debug::unwinder;
 using detail::held_lock, detail::grt_mutexwatch_1;
 
-spin_lock lock; // protects `told` and the output
+// Protects `told` and the output. A goroutine without a P may report, at the end of blocking(), so this is no spin_lock:
+// those wait for nobody who may be off its core. Here a report only waits for another one.
+class report_lock {
+public:
+  void lock() noexcept {
+    while (word_.exchange(1, std::memory_order_acquire)) futex_wait(&word_, 1); // [TOLD-1]
+  }
+  void unlock() noexcept {
+    word_.store(0, std::memory_order_release); // [TOLD-1]
+    futex_wake(&word_);
+  }
+
+private:
+  std::atomic<std::uint32_t> word_{0};
+} reports;
 std::uintptr_t told[1024];
 
 // Returns false if the key was reported before, or if there is no room to remember it.
@@ -105,7 +121,7 @@ void mutexwatch_report(const G* g, const char* why, const void* at) noexcept {
   unsigned n = grt_mutexwatch_1(held);
   if (!n) return;
   int error = errno;
-  spin_guard hold(lock);
+  std::lock_guard hold(reports);
   symbolizer names;
   for (unsigned i = 0; i < n; i++) {
     if (!to_be_told(held[i], names)) continue;

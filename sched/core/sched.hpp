@@ -210,7 +210,10 @@ GRT_INLINE void put_next(P* p, G* g) noexcept {
 /// The only writer of a counter that anybody may read. One instruction, which two accesses of a std::atomic are not.
 GRT_INLINE void count_one(std::atomic<std::uint64_t>& n) noexcept {
   static_assert(sizeof n == sizeof(std::uint64_t));
-  ++*reinterpret_cast<std::uint64_t*>(&n);
+  auto& plain = *reinterpret_cast<std::uint64_t*>(&n);
+  // [COUNT-1] A reader that sees an end counted sees its start counted. On x86 every store releases.
+  if constexpr (hardware::loads_in_order()) ++plain;
+  else n.store(plain + 1, std::memory_order_release); // [COUNT-1]
 }
 /// The P's owner. Moves tick forward by what is no choice of what to run next.
 inline void skip_ticks(P* p, std::uint64_t n) noexcept {
