@@ -33,9 +33,7 @@ struct sighting {
 };
 
 /// Returns how many goroutines are in p's queues.
-inline std::uint32_t queued(const P* p) noexcept {
-  return p->queue.racy_surplus() + p->queue.racy_has_next();
-}
+inline std::uint32_t queued(const P* p) noexcept { return p->queue.racy_surplus() + p->queue.racy_has_next(); }
 
 /// Returns false if there is no goroutine in that slot. Async-signal-safe.
 bool look(const G* g, sighting& s, unwinder& u) noexcept;
