@@ -1,6 +1,6 @@
 // sync/protocol_mutex.hpp - the slow paths of mutex, as templates over the memory (sched/protocol/memory.hpp).
 //
-// grt/sync.hpp explains the bits of the state. No waiter is forgotten:
+// grt/mutex.hpp explains the bits of the state. No waiter is forgotten:
 //
 //   X1  A waiter is pushed under the queue's lock, when `queued` and `locked` are both set. `queued` is cleared only
 //       under that lock, and only while the queue is empty.

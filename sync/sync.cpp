@@ -1,4 +1,4 @@
-// sync/sync.cpp - the slow paths of mutex and wait_group. grt/sync.hpp explains the words of their state.
+// sync/sync.cpp - the slow paths of mutex and wait_group. grt/mutex.hpp and grt/wait_group.hpp explain the words of their state.
 //
 // A waker must not access the object after releasing it, because a woken goroutine may already have destroyed it. The
 // release is that of the state (mutex) or of the lock (wait_group). The waker takes the goroutines out of the queue
@@ -17,7 +17,7 @@
 
 namespace grt {
 namespace {
-constexpr std::uint64_t starve_ns = 1000000; // 1 ms, which grt/sync.hpp promises
+constexpr std::uint64_t starve_ns = 1000000; // 1 ms, which grt/mutex.hpp promises
 
 // Spinning pays only if this P has nothing else to run and the holder runs on another P.
 bool may_spin() noexcept {

@@ -16,7 +16,10 @@
 #include <variant>
 
 #include <grt/context.hpp>
-#include <grt/sync.hpp>
+#include <grt/latch.hpp>
+#include <grt/mutex.hpp>
+#include <grt/semaphore.hpp>
+#include <grt/wait_group.hpp>
 
 namespace grt {
 namespace detail {

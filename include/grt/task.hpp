@@ -12,7 +12,7 @@
 
 #include <grt/detail/result.hpp>
 #include <grt/go.hpp>
-#include <grt/sync.hpp>
+#include <grt/wait_group.hpp>
 
 namespace grt {
 namespace detail {

@@ -63,7 +63,7 @@ struct mutexes : world {
     data = 1u;
     drop(0);
   }
-  // As sync/sync.cpp and grt/sync.hpp have it, without the spinning.
+  // As sync/sync.cpp and grt/mutex.hpp have it, without the spinning.
   bool acquire(waiter& me, bool limited = false) {
     if (cas(0, mutex_locked, std::memory_order_acquire, site::mutex_lock)) return true;
     for (bool again = false;; again = true) {

@@ -9,7 +9,8 @@ have other sizes: with them a limit is doubled. A header that needs more for a g
 import argparse, pathlib, re, subprocess, sys
 
 LIMITS = {
-    "chan.hpp": 54_000, "context.hpp": 70_000, "debug.hpp": 43_000, "defer.hpp": 6_000, "go.hpp": 60_000, "local.hpp": 60_000,
+    "barrier.hpp": 29_000, "chan.hpp": 54_000, "condition_variable.hpp": 54_000, "latch.hpp": 29_000, "mutex.hpp": 42_000,
+    "semaphore.hpp": 42_000, "shared_mutex.hpp": 42_000, "wait_group.hpp": 68_000, "once.hpp": 62_000, "context.hpp": 70_000, "debug.hpp": 43_000, "defer.hpp": 6_000, "go.hpp": 60_000, "local.hpp": 60_000,
     "select.hpp": 70_000, "time.hpp": 70_000, "trace.hpp": 19_000, "version.hpp": 20,
 }
 OTHERS = 76_000  # everything else, grt.hpp with all of them included
