@@ -2,6 +2,7 @@
 // with another one fails to link. See grt/detail/config.hpp.
 #include "base/san.hpp"
 
+#pragma GCC visibility push(default) // programs refer to it from grt/detail/config.hpp
 extern "C" {
 #if GRT_ASAN
 extern const char grt_built_with_fsanitize_address = 0;
@@ -11,3 +12,4 @@ extern const char grt_built_with_fsanitize_thread = 0;
 extern const char grt_built_without_fsanitize = 0;
 #endif
 }
+#pragma GCC visibility pop

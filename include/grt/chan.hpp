@@ -17,6 +17,8 @@
 #include <grt/detail/chan_core.hpp>
 #include <grt/detail/duration.hpp>
 
+#pragma GCC visibility push(default) // -fvisibility=hidden hides what is not declared here
+
 namespace grt {
 
 /// Thrown by a send on a closed channel and by close() of a closed or nil channel. Go: a panic.
@@ -387,3 +389,5 @@ public:
 };
 
 } // namespace grt
+
+#pragma GCC visibility pop

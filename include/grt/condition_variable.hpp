@@ -17,6 +17,8 @@
 #include <grt/detail/spin.hpp>
 #include <grt/detail/waiter.hpp>
 
+#pragma GCC visibility push(default) // -fvisibility=hidden hides what is not declared here
+
 namespace grt {
 class context;
 class wake_list;
@@ -119,3 +121,5 @@ private:
 };
 
 } // namespace grt
+
+#pragma GCC visibility pop

@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#pragma GCC visibility push(default) // -fvisibility=hidden hides what is not declared here
+
 namespace grt::debug {
 
 /// What a goroutine is doing.
@@ -101,3 +103,5 @@ std::size_t stack_bytes() noexcept;
 void release_memory() noexcept;
 
 } // namespace grt::debug
+
+#pragma GCC visibility pop

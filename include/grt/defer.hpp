@@ -2,6 +2,8 @@
 #pragma once
 #include <utility>
 
+#pragma GCC visibility push(default) // -fvisibility=hidden hides what is not declared here
+
 namespace grt {
 
 /// Runs a function when the enclosing scope is left: `defer d{[&] { ... }};`. Several run in the reverse order of their
@@ -24,3 +26,5 @@ private:
 };
 
 } // namespace grt
+
+#pragma GCC visibility pop

@@ -18,6 +18,8 @@
 
 #include <grt/detail/config.hpp>
 
+#pragma GCC visibility push(default) // -fvisibility=hidden hides what is not declared here
+
 namespace grt {
 
 struct G;
@@ -220,3 +222,5 @@ stack_bounds stack() noexcept;
 } // namespace this_goroutine
 
 } // namespace grt
+
+#pragma GCC visibility pop

@@ -21,6 +21,8 @@
 #include <grt/semaphore.hpp>
 #include <grt/wait_group.hpp>
 
+#pragma GCC visibility push(default) // -fvisibility=hidden hides what is not declared here
+
 namespace grt {
 namespace detail {
 // Goroutines that share a context. The first exception that leaves one of them is kept, and ends the context.
@@ -241,3 +243,5 @@ private:
 };
 
 } // namespace grt
+
+#pragma GCC visibility pop

@@ -10,6 +10,8 @@
 #include <grt/detail/spin.hpp>
 #include <grt/detail/waiter.hpp>
 
+#pragma GCC visibility push(default) // -fvisibility=hidden hides what is not declared here
+
 namespace grt {
 class context;
 namespace detail {
@@ -50,3 +52,5 @@ private:
 };
 
 } // namespace grt
+
+#pragma GCC visibility pop

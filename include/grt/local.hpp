@@ -9,6 +9,8 @@
 
 #include <grt/detail/config.hpp>
 
+#pragma GCC visibility push(default) // -fvisibility=hidden hides what is not declared here
+
 namespace grt {
 namespace detail {
 
@@ -90,3 +92,5 @@ private:
 };
 
 } // namespace grt
+
+#pragma GCC visibility pop

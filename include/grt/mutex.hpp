@@ -12,6 +12,8 @@
 #include <grt/detail/spin.hpp>
 #include <grt/detail/waiter.hpp>
 
+#pragma GCC visibility push(default) // -fvisibility=hidden hides what is not declared here
+
 namespace grt {
 class context;
 
@@ -89,3 +91,5 @@ private:
 };
 
 } // namespace grt
+
+#pragma GCC visibility pop

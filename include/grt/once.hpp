@@ -11,6 +11,8 @@
 #include <grt/detail/config.hpp>
 #include <grt/mutex.hpp>
 
+#pragma GCC visibility push(default) // -fvisibility=hidden hides what is not declared here
+
 namespace grt {
 
 /// Records that a call_once has run its function.
@@ -37,3 +39,5 @@ template <class F, class... A> void call_once(once_flag& flag, F&& f, A&&... arg
 }
 
 } // namespace grt
+
+#pragma GCC visibility pop

@@ -17,6 +17,8 @@
 #include <grt/go.hpp>
 #include <grt/wait_group.hpp>
 
+#pragma GCC visibility push(default) // -fvisibility=hidden hides what is not declared here
+
 namespace grt {
 
 /// The priority of a hog: a thread whose goroutine goes on computing after its processor was given to another thread,
@@ -115,3 +117,5 @@ unsigned set_procs(unsigned n);
 std::size_t goroutines();
 
 } // namespace grt
+
+#pragma GCC visibility pop

@@ -8,6 +8,8 @@
 #include <grt/context.hpp>
 #include <grt/group.hpp>
 
+#pragma GCC visibility push(default) // -fvisibility=hidden hides what is not declared here
+
 namespace grt {
 
 /// A set of goroutines that ends with a block. The destructor waits for all goroutines that go() has started. The first
@@ -62,3 +64,5 @@ private:
 };
 
 } // namespace grt
+
+#pragma GCC visibility pop

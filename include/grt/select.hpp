@@ -18,6 +18,8 @@
 #include <grt/chan.hpp>
 #include <grt/time.hpp>
 
+#pragma GCC visibility push(default) // -fvisibility=hidden hides what is not declared here
+
 namespace grt {
 namespace detail {
 
@@ -304,3 +306,5 @@ private:
 };
 
 } // namespace grt
+
+#pragma GCC visibility pop

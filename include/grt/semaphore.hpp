@@ -12,6 +12,8 @@
 #include <grt/detail/spin.hpp>
 #include <grt/detail/waiter.hpp>
 
+#pragma GCC visibility push(default) // -fvisibility=hidden hides what is not declared here
+
 namespace grt {
 class context;
 class wake_list;
@@ -80,3 +82,5 @@ private:
 using binary_semaphore = counting_semaphore<1>;
 
 } // namespace grt
+
+#pragma GCC visibility pop

@@ -11,6 +11,8 @@
 #include <grt/detail/spin.hpp>
 #include <grt/detail/waiter.hpp>
 
+#pragma GCC visibility push(default) // -fvisibility=hidden hides what is not declared here
+
 namespace grt {
 class context;
 class wake_list;
@@ -75,3 +77,5 @@ private:
 };
 
 } // namespace grt
+
+#pragma GCC visibility pop

@@ -14,6 +14,8 @@
 #include <grt/go.hpp>
 #include <grt/wait_group.hpp>
 
+#pragma GCC visibility push(default) // -fvisibility=hidden hides what is not declared here
+
 namespace grt {
 namespace detail {
 
@@ -153,3 +155,5 @@ requires std::invocable<std::decay_t<F>, std::decay_t<A0>, std::decay_t<A>...>
 }
 
 } // namespace grt
+
+#pragma GCC visibility pop

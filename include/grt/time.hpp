@@ -19,6 +19,8 @@
 #include <grt/detail/duration.hpp>
 #include <grt/go.hpp>
 
+#pragma GCC visibility push(default) // -fvisibility=hidden hides what is not declared here
+
 namespace grt {
 
 using time_point = std::chrono::steady_clock::time_point;
@@ -207,3 +209,5 @@ public:
 };
 
 } // namespace grt
+
+#pragma GCC visibility pop

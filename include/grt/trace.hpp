@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <vector>
 
+#pragma GCC visibility push(default) // -fvisibility=hidden hides what is not declared here
+
 namespace grt::trace {
 
 /// The kind of an event. The names in the comments are fields of `event`. For `g` and `other`, 0 stands for a foreign
@@ -72,3 +74,5 @@ void record(std::size_t events_max_per_thread = 1 << 16);
 recording stop_recording();
 
 } // namespace grt::trace
+
+#pragma GCC visibility pop

@@ -1,6 +1,8 @@
 // grt/version.hpp - the version of the headers, for the preprocessor, and of the library that is linked.
 #pragma once
 
+#pragma GCC visibility push(default) // -fvisibility=hidden hides what is not declared here
+
 /// The version of these headers. CMakeLists.txt reads it from these lines.
 #define GRT_VERSION_MAJOR 0
 #define GRT_VERSION_MINOR 1
@@ -16,3 +18,5 @@ namespace grt {
 const char* version() noexcept;
 
 } // namespace grt
+
+#pragma GCC visibility pop

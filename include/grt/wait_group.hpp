@@ -16,6 +16,8 @@
 #include <grt/detail/waiter.hpp>
 #include <grt/go.hpp>
 
+#pragma GCC visibility push(default) // -fvisibility=hidden hides what is not declared here
+
 namespace grt {
 class context;
 
@@ -105,3 +107,5 @@ private:
 };
 
 } // namespace grt
+
+#pragma GCC visibility pop

@@ -17,7 +17,8 @@ using detail::hold, detail::let_loose;
 struct hold_words {
   std::atomic<std::uint32_t> holds, barred;
 };
-extern "C" __thread hold_words grt_tls_hold __attribute__((tls_model("initial-exec")));
+// Visible: grt/detail/hold.hpp refers to it from the code of programs.
+extern "C" __thread hold_words grt_tls_hold __attribute__((tls_model("initial-exec"), visibility("default")));
 
 /// Keeps the calling goroutine's P; any thread. Not across a wait.
 class holding {

@@ -69,7 +69,7 @@ using namespace grt;
 
 extern "C" {
 __thread M* grt_tls_m __attribute__((tls_model("initial-exec")));
-__thread hold_words grt_tls_hold __attribute__((tls_model("initial-exec")));
+__thread hold_words grt_tls_hold __attribute__((tls_model("initial-exec"), visibility("default")));
 
 char* grt_bind(P* p, G* g) {
   if (!g->stk) g->stk = stack::get(p->stacks);

@@ -28,6 +28,8 @@
 #include <grt/detail/spin.hpp>
 #include <grt/detail/waiter.hpp>
 
+#pragma GCC visibility push(default) // -fvisibility=hidden hides what is not declared here
+
 namespace grt::detail {
 
 /// How elements of one type move. Both functions run under the channel's lock: they must not throw or call grt.
@@ -137,3 +139,5 @@ outcome chan_send_in(chan_core* c, void* from, const context& ctx);
 outcome chan_recv_in(chan_core* c, void* to, const context& ctx);
 
 } // namespace grt::detail
+
+#pragma GCC visibility pop

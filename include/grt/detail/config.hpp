@@ -1,6 +1,8 @@
 // grt/detail/config.hpp - compiler attributes and sanitizer detection for the public headers. Not API.
 #pragma once
 
+#pragma GCC visibility push(default) // -fvisibility=hidden hides what is not declared here
+
 #define GRT_DETAIL_LIKELY(x) __builtin_expect(!!(x), 1)
 #define GRT_DETAIL_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define GRT_DETAIL_NOINLINE __attribute__((noinline))
@@ -62,3 +64,5 @@ GRT_DETAIL_KEPT inline const char* const links_plain = &grt_built_without_fsanit
 }
 #endif
 #endif
+
+#pragma GCC visibility pop

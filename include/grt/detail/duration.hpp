@@ -11,6 +11,8 @@
 #include <ratio>
 #include <type_traits>
 
+#pragma GCC visibility push(default) // -fvisibility=hidden hides what is not declared here
+
 namespace grt::detail {
 
 inline constexpr std::int64_t never_ns = INT64_MAX; // the longest wait
@@ -83,3 +85,5 @@ inline std::chrono::steady_clock::time_point steady_in(std::int64_t ns) noexcept
 }
 
 } // namespace grt::detail
+
+#pragma GCC visibility pop

@@ -21,6 +21,8 @@
 
 #include <grt/detail/spin.hpp>
 
+#pragma GCC visibility push(default) // -fvisibility=hidden hides what is not declared here
+
 namespace grt {
 struct G;
 class context;
@@ -80,3 +82,5 @@ inline ending* check_ending(const context& c) {
 
 } // namespace detail
 } // namespace grt
+
+#pragma GCC visibility pop

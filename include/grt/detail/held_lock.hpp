@@ -3,6 +3,8 @@
 // The library is preloaded into a program and records which pthread mutexes and rwlocks each thread holds.
 #pragma once
 
+#pragma GCC visibility push(default) // -fvisibility=hidden hides what is not declared here
+
 namespace grt::detail {
 
 /// A lock that the calling thread holds.
@@ -20,3 +22,5 @@ struct held_lock {
 extern "C" __attribute__((weak)) unsigned grt_mutexwatch_1(held_lock* out) noexcept;
 
 } // namespace grt::detail
+
+#pragma GCC visibility pop

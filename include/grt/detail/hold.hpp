@@ -20,6 +20,8 @@
 
 #include <grt/detail/config.hpp>
 
+#pragma GCC visibility push(default) // -fvisibility=hidden hides what is not declared here
+
 namespace grt::detail {
 
 /// The slow path of hold(): `barred` is set and `holds` has been incremented. If the goroutine has no processor, waits
@@ -74,3 +76,5 @@ GRT_DETAIL_INLINE void let_loose(std::uintptr_t words = hold_at()) noexcept {
 }
 
 } // namespace grt::detail
+
+#pragma GCC visibility pop

@@ -10,6 +10,8 @@
 
 #include <grt/detail/config.hpp>
 
+#pragma GCC visibility push(default) // -fvisibility=hidden hides what is not declared here
+
 namespace grt::detail {
 
 /// Holds a value, an exception, or neither. Neither means that grt::exit() ended the function.
@@ -61,3 +63,5 @@ private:
 };
 
 } // namespace grt::detail
+
+#pragma GCC visibility pop

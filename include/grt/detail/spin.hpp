@@ -17,6 +17,8 @@
 
 #include <grt/detail/config.hpp>
 
+#pragma GCC visibility push(default) // -fvisibility=hidden hides what is not declared here
+
 namespace grt::detail {
 
 /// Waits for the lock and takes it. Backs off, then gives the core away, so that a preempted holder can run.
@@ -58,3 +60,5 @@ struct spin_lock {
 };
 
 } // namespace grt::detail
+
+#pragma GCC visibility pop

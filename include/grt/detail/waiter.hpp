@@ -4,6 +4,8 @@
 
 #include <grt/detail/config.hpp>
 
+#pragma GCC visibility push(default) // -fvisibility=hidden hides what is not declared here
+
 namespace grt {
 struct G;
 
@@ -54,3 +56,5 @@ struct wait_queue {
 
 } // namespace detail
 } // namespace grt
+
+#pragma GCC visibility pop
