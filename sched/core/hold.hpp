@@ -1,4 +1,4 @@
-// sched/core/hold.hpp - holds: a goroutine keeps its P while it has a lock of the runtime. grt/detail/hold.hpp says why.
+// sched/core/hold.hpp - holds: a goroutine keeps its P while it has a lock of the runtime. Why: grt/detail/hold.hpp.
 //
 // The caller of spin_lock::lock() must not lose its P while it has the lock. So it has a hold, or is inside a bracket,
 // or is a thread that runs no goroutine. Debug and sanitized builds check that in every lock().

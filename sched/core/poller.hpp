@@ -13,12 +13,13 @@ struct G;
 
 struct poller {
   /// Sleeps until there is an event, or an interrupt() for which no wait() has returned yet, or until `ns` nanoseconds
-  /// are over (-1: no limit; 0: does not sleep). Returns the goroutines that can go on, linked by G::link. Consumes every
-  /// interrupt up to now. Caller: an M on g0, inside its bracket, one at a time. Allocates nothing.
+  /// are over (-1: no limit; 0: does not sleep). Returns the goroutines that can go on, linked by G::link. Consumes
+  /// every interrupt up to now. Caller: an M on g0, inside its bracket, one at a time. Allocates nothing.
   G* (*wait)(std::int64_t ns) noexcept;
   /// Ends the present wait(), or the next one. Any thread may call it, under any lock.
   void (*interrupt)() noexcept;
-  /// Does any goroutine wait for an event that wait() has not returned it for? Any thread; exact for the one that armed it.
+  /// Does any goroutine wait for an event for which wait() has not returned it yet? Any thread may call it. The answer
+  /// is exact on the thread that armed the poller.
   bool (*armed)() noexcept;
 };
 

@@ -5,8 +5,8 @@
 // and get values that do not fit together. It acts on them only through the protocol of sched/protocol/bracket.hpp. So
 // an array that is too small is not unmapped while the process lives; it only loses its pages.
 //
-// Rejected: an intrusive list. With 100,000 goroutines it costs two dependent cache misses per pop, and gives nothing to
-// prefetch from.
+// Rejected: an intrusive list. With 100,000 goroutines it costs two dependent cache misses per pop, and gives nothing
+// to prefetch from.
 #pragma once
 #include <cstdint>
 
