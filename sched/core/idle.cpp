@@ -191,7 +191,7 @@ bool watch(M* m) noexcept {
     m->asleep.store(napping, std::memory_order_relaxed);
     park_thread(m, napping, watch_us * 1000, waits);
     m->asleep.store(awake, std::memory_order_relaxed);
-    for (int look = 0; look < 3; look++) { // stealable() never agrees at the first look: it compares two
+    for (int look = 0; look < 3; look++) { // a later look can compare with the first
       if (hunt(m) || timers_due()) return true;
       std::uint64_t t1 = arch::cycles();
       while (arch::cycles() - t1 < 5 * us / 2) arch::relax();

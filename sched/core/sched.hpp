@@ -339,7 +339,7 @@ void mloop(M* m) noexcept; // caller: g0; returns when the thread must end
 // g0 only, inside (idle.cpp, steal.cpp)
 G* search(M* m) noexcept;
 bool hunt(M* m) noexcept;
-bool hunt_woken(M* m) noexcept; // steals only from runq, or run_next
+bool hunt_woken(M* m) noexcept; // only from a P with woken goroutines; an owner that donates may add fresh ones
 bool stealable(M* m, P* p) noexcept;
 void deny(M* m) noexcept;
 extern spin_lock steal_pair; // only the owner may change `free`, `poke` or `announced` without it
