@@ -1,42 +1,53 @@
 // sched/core/fair.cpp - bounds how long a runnable goroutine waits.
 //
-// pick() runs the newest first: what was just handed over (`next`), then what was just started. That keeps trees of
-// goroutines in cache and few stacks in use, and it lets the oldest wait for ever. So what pick() does ends now and
-// then, and g0 chooses instead. A turn is one choice of what to run. There are three such ends:
+// pick() runs the newest first: the goroutine in run_next, then those just started. That keeps trees of
+// goroutines in cache and few stacks in use, but the oldest could wait for ever. So g0 chooses instead
+// from time to time. A turn is one choice of what to run. A front is the oldest goroutine of a queue.
+// A goroutine is fresh if it has never run. There are three occasions:
 //
-//   every 64 turns      g0 looks around (look_around): the front of the global queue and the front of `ready` get a
-//                       turn. Of four looks, two ask the global queue first, one asks `ready` only, and one lets a
-//                       goroutine go first that a timer has just woken.
-//   the end of a slice  The front of every queue runs once, before anything else (front_due): of `ready`, the oldest of
-//                       `fresh`, and the fronts of the two global queues. A slice ends when something has waited at a
-//                       front for 10 ms (sysmon pokes), when the P was handed off, or after slice_turns turns. The
-//                       goroutine in `next` goes to the tail of `ready`, so a chain of hand-overs shares one slice.
-//   a crowd             More than `crowd` goroutines on this P never ran. Then as many turns as there are go to them
-//                       alone, newest first: `next` goes to the tail of `ready`, and `ready` waits. After that `ready`
-//                       has its front run, and the P may begin again.
+//   every 64 turns      g0 looks around (look_around): the front of the global queue and the front of
+//                       runq get a turn. Of four looks, two ask the global queue first, one asks runq
+//                       only, and one lets a goroutine run first that a timer has just woken.
+//   the end of a slice  The front of every queue runs once, before anything else (front_due): of runq,
+//                       of fresh, and of the two lists of the global queue. A slice ends when a
+//                       goroutine has waited at a front for 10 ms (sysmon then requests a reschedule),
+//                       when the P was handed off, or after slice_turns turns. The goroutine in run_next
+//                       goes to the tail of runq, so a chain of hand-overs shares one slice.
+//   a crowd             More than `crowd` goroutines on this P are fresh. Then the fresh ones get as
+//                       many turns as there are of them, newest first. Meanwhile a goroutine in run_next
+//                       goes to the tail of runq, and runq waits. After that the front of runq runs, and
+//                       the next crowd may begin.
 //
-// F1  At the end of a slice each front that is not empty runs before the next slice can end, if their turns are short.
-// F2  If each turn fills a slice, one front runs in each, and that is one of the oldest: at every slice's end the P
-//     notes where its queues end (a seal). What stands before the oldest seal goes first, the queues taking turns; then
-//     what stands before the next. So a goroutine waits for those that are runnable at the first seal behind it, one
-//     slice each, and one that has run stands behind that seal when it comes back. There are at most seals_most seals.
-//     While there are as many, the next one waits until an old one has been passed: about one in so many slices more.
-//     A new goroutine in the place of one that pick() took from the end of `fresh` counts as that one.
-//     A goroutine that a timer has just woken goes before the fronts, and they follow in the same slice. If it computed
-//     through all of it, this is not done again until nobody has waited for more than one slice's end.
-// F3  A P that has more than its share of what is runnable moves the oldest of it to the global queue at the end of a
-//     slice, so that no P has many more than another. Thieves do not: while no M is idle there are none.
-// F4  The crowd is finite: it takes as many turns as there were goroutines when it began. What they start meanwhile
-//     waits for the next crowd. So the others wait for no more turns than there are runnable goroutines.
-// F5  A goroutine that starts many gives way in go(): see next_ids() in spawn.cpp. A P asks for goroutine ids at every
-//     1,024th spawn at the latest, so at most crowd + 1,024 wait when the crowd begins; from then on it asks at every
-//     16th. Where a slice begins at that moment, the spawner itself may be the front that runs: then 16 more wait.
+// F1  At the end of a slice each front that is not empty runs before the next slice can end, if their
+//     turns are short.
+// F2  If each turn fills a slice, one front runs in each slice, and it is one of the oldest. At the end of
+//     every slice the P notes where its queues end; this note is a seal. The goroutines before the oldest
+//     seal run first, and the queues take turns; then those before the next seal. So a goroutine waits for
+//     those that are runnable at the first seal behind it, one slice each. A goroutine that has run is
+//     behind that seal when it comes back.
+//     There are at most seals_most seals. While there are as many, the P adds one only after an old one
+//     was passed. This costs about one slice more in seals_most.
+//     If pick() has taken a goroutine from the end of fresh, a new one in its place counts as that one.
+//     A goroutine that a timer has just woken runs before the fronts, and they follow in the same slice.
+//     If it used the whole slice, no other may do so until nobody has waited for more than one end of a
+//     slice.
+// F3  A P that has more than its share of the runnable goroutines moves the oldest of them to the global
+//     queue at the end of a slice. So no P has many more than another. Thieves do not see to that: while
+//     no M is idle there are no thieves.
+// F4  A crowd is finite: it takes as many turns as there were goroutines when it began. Those that they
+//     start meanwhile wait for the next crowd. So the others wait for no more turns than there are
+//     runnable goroutines.
+// F5  A goroutine that starts many yields in go(): see next_ids() in spawn.cpp. A P asks for goroutine
+//     ids at every 1,024th spawn at the latest, so at most crowd + 1,024 wait when the crowd begins. From
+//     then on it asks at every 16th. If a slice ends at that moment, the spawner itself may be the front
+//     that runs: then 16 more wait.
 //
-// The bounds that follow are in docs/scheduler.md, and tests/sched/fairness_test.cpp counts them.
+// docs/scheduler.md derives the bounds; tests/sched/fairness_test.cpp counts them.
 //
-// Rejected: first in, first out for all that has waited for a slice (a tree of 1,000,000 goroutines has 60 waiting, and
-// each of them starts a subtree: after four slices the tree is breadth first); the oldest of `fresh` every 1,024 turns
-// (the same, slower); an age in each goroutine (a store at every yield).
+// Rejected: first in, first out for all that have waited for a slice. A tree of 1,000,000 goroutines has
+// 60 waiting, and each of them starts a subtree: after four slices the tree is breadth first.
+// Rejected: the oldest of fresh every 1,024 turns. It has the same effect, later.
+// Rejected: an age in each goroutine. It costs a store at every yield.
 #include "sched/core/fair.hpp"
 
 #include <algorithm>
@@ -59,7 +70,7 @@ using extent = run_queue::extent;
 extent extent_of(const P* p, unsigned front) noexcept {
   if (front == of_runq || front == of_fresh) return p->queue.extent_of(static_cast<run_queue::part>(front));
   const global_queue::list& l = global_list(front);
-  std::uint32_t popped = racy_read(l.popped); // first: without the lock
+  std::uint32_t popped = racy_read(l.popped); // before `pushed`: without the lock, both may grow
   return {popped, racy_read(l.pushed)};
 }
 bool before(std::uint32_t a, std::uint32_t b) noexcept { return static_cast<std::int32_t>(a - b) < 0; }
@@ -95,7 +106,7 @@ void share(P* p) noexcept {
 
 void crowd_begins(P* p) noexcept {
   std::uint32_t n = p->queue.size(run_queue::of_fresh);
-  p->crowd_until = turns(p) + n + n / 8 + 64; // some turns are g0's look, the global queue's or a slice's end
+  p->crowd_until = turns(p) + n + n / 8 + 64; // the rest: turns for the global queue or for the end of a slice
   p->queue.prefer_fresh(true);
 }
 
@@ -105,13 +116,13 @@ void crowd_ends(P* p) noexcept {
 }
 
 void slice_ends(P* p) noexcept {
-  if (!(p->due & slice_begins)) count_one(p->slices); // else nothing has run since the last one ended
+  if (!(p->due & slice_begins)) count_one(p->slices); // otherwise nothing has run since the last slice ended
   p->due = all_fronts | slice_begins;
 }
 
-// F2. Which of these fronts stand before the oldest seal that is not passed; 0: none.
+// F2. Returns which of these fronts are before the oldest seal that is not passed; 0: none.
 unsigned oldest_of(P* p, const extent (&at)[n_fronts]) noexcept {
-  // Those that pick() took from the end of `fresh` since are not waited for.
+  // Do not wait for goroutines that pick() has taken from the end of fresh since.
   for (unsigned k = 0; k < p->seals; k++) {
     std::uint32_t& end = p->seal[(p->first_seal + k) % P::seals_most][of_fresh];
     if (before(at[of_fresh].tail, end)) end = at[of_fresh].tail;
@@ -129,7 +140,7 @@ unsigned oldest_of(P* p, const extent (&at)[n_fronts]) noexcept {
 
 void turn(P* p) noexcept {
   slice_ends(p);
-  skip_ticks(p, 63 - (p->tick & 63)); // the next choice is g0's
+  skip_ticks(p, 63 - (p->tick & 63)); // g0 makes the next choice
 }
 
 G* front_due(M* m, bool fired) noexcept {
@@ -140,7 +151,7 @@ G* front_due(M* m, bool fired) noexcept {
     p->due = all_fronts;
     p->slice_began = turns(p);
     if (p->seals <= 1) p->fired_long = false;
-    else if (p->fired_first) p->fired_long = true; // it had the last slice for itself
+    else if (p->fired_first) p->fired_long = true; // the goroutine had the last slice for itself
     if (fired && !p->fired_long) woken = p->queue.take_next();
     if (p->queue.has_next()) p->queue.push(p->queue.take_next());
     share(p);

@@ -1,4 +1,4 @@
-// sched/core/fair.hpp - how long a runnable goroutine waits at most, as numbers. The argument stands in fair.cpp.
+// sched/core/fair.hpp - how long a runnable goroutine waits at most, as numbers. fair.cpp has the proof.
 #pragma once
 #include <cstdint>
 
@@ -8,24 +8,26 @@ struct P;
 struct M;
 struct G;
 
-/// A slice ends after so many turns, also if nobody has waited for 10 ms.
+/// A slice ends after so many turns, even if no goroutine has waited for 10 ms.
 inline constexpr std::uint64_t slice_turns = 16384;
-/// More goroutines that never ran than this on one P are a crowd. SpawnBatch holds 1,000.
+/// More goroutines than this that have never run, on one P, are a crowd. The benchmark SpawnBatch has 1,000, so
+/// it must not count as one.
 inline constexpr std::uint32_t crowd = 4096;
-/// A P takes so many goroutine ids at a time at the most, and so few while it holds a crowd. Each time go() may yield.
+/// A P takes at most ids_most goroutine ids at a time, and ids_in_crowd while it has a crowd. Each time it does,
+/// go() may yield.
 inline constexpr std::uint64_t ids_most = 1024, ids_in_crowd = 16;
 
-/// The slice of this P ends: the front of each of its queues runs next, the oldest first. Caller: its owner, inside, or
-/// whoever has taken it.
+/// Ends the slice of this P: the front of each of its queues runs next, the oldest first. Caller: its owner,
+/// inside, or an M that has locked the owner out.
 void turn(P* p) noexcept;
-/// g0, inside. While a slice's end has fronts left to run: the next of them. Null: none is left, pick() goes on.
-/// `fired`: timers were due.
+/// Caller: g0, inside. Returns the next of the fronts that must run because a slice has ended. Null: none is left,
+/// pick() goes on. `fired`: timers were due.
 G* front_due(M* m, bool fired) noexcept;
-/// g0, inside, at every 64th tick: whom pick() would leave waiting. Null: nobody, pick() goes on. `fired`: timers were
-/// due.
+/// Caller: g0, inside, at every 64th tick. Returns a goroutine that pick() would leave waiting. Null: there is none,
+/// pick() goes on. `fired`: timers were due.
 G* look_around(M* m, bool fired) noexcept;
-/// Inside. A goroutine is about to start one more. Does this P hold a crowd? Then the crowd has begun to run: the
-/// caller should give way.
+/// Caller: inside; its goroutine is about to start one more. Returns whether this P has a crowd. If so, the turns
+/// of the crowd begin, and the caller should yield.
 bool crowded(P* p) noexcept;
 
 } // namespace grt

@@ -24,7 +24,7 @@ thread_local G* mine;
 std::atomic<std::uint32_t>& word(G* g) noexcept { return *reinterpret_cast<std::atomic<std::uint32_t>*>(&g->birth); }
 } // namespace
 
-// A forked child has the record of its parent, which is of no use there: self() says so.
+// A forked child inherits the G of its parent's thread, which it cannot use; self() reports that.
 G* foreign_known() noexcept { return forked.load(std::memory_order_relaxed) ? nullptr : mine; }
 
 G* foreign_self() {
@@ -41,9 +41,10 @@ G* foreign_self() {
   g->pinned = false;
   g->birth = 0;
   protocol::is_entered<hardware>(g);
-  hardware::store(g->kind, g_kind::foreign, std::memory_order_release); // [LOOK-1] after all else that is read of it
+  hardware::store(g->kind, g_kind::foreign,
+                  std::memory_order_release); // [LOOK-1] after all other fields that readers use
   held_guard hold(lock);
-  ext->next_foreign = list; // not G::link: whoever wakes several at once strings them on that
+  ext->next_foreign = list; // not G::link, which code that wakes several at once uses
   list = g;
   return mine = g;
 }
@@ -58,13 +59,14 @@ void foreign_end() noexcept {
     *at = g->ext->next_foreign;
   }
   delete drop_ext(g);
-  protocol::is_saved<hardware>(g); // a free slot's count is even
-  san::release(g);                 // as where a goroutine ends
+  protocol::is_saved<hardware>(g); // the count of a free slot is even
+  san::release(g);                 // as at the end of a goroutine
   g_free_anywhere(g);
 }
 
 void foreign_park(G* g, std::uintptr_t release, wait_reason why, const void* object) noexcept {
-  if (!protocol::on_thread(g->seq) || on_signal_stack()) die_in_handler(); // it waits already: a handler waits in it
+  if (!protocol::on_thread(g->seq) || on_signal_stack())
+    die_in_handler(); // it waits already, so this is a signal handler
   g->ext->note = {object, arch::cycles()};
   arch::capture(g->ext->at);
   protocol::is_saved<hardware>(g);
@@ -74,8 +76,8 @@ void foreign_park(G* g, std::uintptr_t release, wait_reason why, const void* obj
   else reinterpret_cast<spin_lock*>(release)->unlock();
   let_loose();
   std::atomic_signal_fence(
-      std::memory_order_seq_cst);      // [TIMER-1] our word before sleeps_until, against the leader's membarrier
-  timer_added(now_ns() + 100'000'000); // a leader that sleeps for good would never look for deadlock
+      std::memory_order_seq_cst);      // [TIMER-1] our word before sleeps_until; the leader's membarrier is the fence
+  timer_added(now_ns() + 100'000'000); // wakes a leader that sleeps for good, to look for deadlock
   {
     lift_halt goroutines_run;
     protocol::foreign_wait<hardware>(word(g));

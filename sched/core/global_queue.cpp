@@ -1,4 +1,5 @@
-// sched/core/global_queue.cpp - the queue that belongs to no P: what threads and Ps without room add, and every P takes.
+// sched/core/global_queue.cpp - the queue that belongs to no P. Threads without a P add to it, and Ps whose own
+// queue is full. Every P takes from it.
 #include <sched.h>
 #include <utility>
 
@@ -24,7 +25,8 @@ void inject_inside(G* g) noexcept {
   global_append(g->sp ? injected.woken : injected.to_start, g);
 }
 
-// No lock, and no look at who sleeps, which takes one: sysmon does that.
+// Takes no lock, because the priority of this thread is lowered. To wake a sleeping M takes a lock, so sysmon does
+// that.
 void inject_low(G* g) noexcept {
   G* head = injected.returned.load(std::memory_order_relaxed);
   do g->link = head;
@@ -34,7 +36,7 @@ void inject_low(G* g) noexcept {
   sysmon_rouse();
 }
 
-// injected.lock held. Oldest first, behind those that are to start.
+// Caller: holds injected.lock. Appends them to the list of those that are to start, oldest first.
 static void take_returned() noexcept {
   G *g = injected.returned.exchange(nullptr, std::memory_order_acquire), *list = nullptr; // [RETURN-1]
   while (g) {
@@ -62,8 +64,8 @@ void inject(G* g) noexcept {
   notify();
 }
 
-// Under GRT_DEBUG=migrate: the first that ran elsewhere last time. If the front is none, others get 10 ms to come and
-// take it; they may all be busy.
+// GRT_DEBUG=migrate: returns the first goroutine that ran on another M last time. If the front is not such a
+// goroutine, other Ms get 10 ms to take it. After that m takes it itself, because they may all be busy.
 static G** first_to_move(M* m, G** front, std::uint64_t& refused) noexcept {
   auto moves = [m](G* g) { return !g->sp || g->pinned || g->last != static_cast<std::uint8_t>(m->id); };
   if (moves(*front) || n_procs.load(std::memory_order_relaxed) < 2) return refused = 0, front;
@@ -76,7 +78,7 @@ static G** first_to_move(M* m, G** front, std::uint64_t& refused) noexcept {
   return nullptr;
 }
 
-// injected.lock held.
+// Caller: holds injected.lock.
 static G* pop_from(M* m, global_queue::list& l) noexcept {
   if (!l.head) return nullptr;
   G** at = GRT_UNLIKELY(migrating()) ? first_to_move(m, &l.head, m->refused[&l == &injected.to_start]) : &l.head;
@@ -108,7 +110,7 @@ G* global_pop(M* m, bool may_start) noexcept {
     if (g) return g;
     refused = migrating() && (injected.woken.head || (may_start && injected.to_start.head));
   }
-  if (refused) { // the others may be asleep
+  if (refused) { // the other Ms may be asleep
     notify();
     sched_yield();
   }

@@ -1,4 +1,4 @@
-// sched/core/hold.cpp - the side of hold() that is not hot.
+// sched/core/hold.cpp - the slow path of hold().
 #include "sched/core/hold.hpp"
 
 #include "base/check.hpp"
@@ -10,8 +10,9 @@ namespace grt {
 void detail::hold_slow() noexcept {
   for (;;) {
     M* m = me();
-    if (!m) return; // a thread that was the runtime's until a goroutine called exit() on it
-    hold_words* words = m->words.load(std::memory_order_relaxed); // not grt_tls_hold, whose address would be kept
+    if (!m) return; // this thread left the runtime when a goroutine called exit() on it
+    hold_words* words = m->words.load(
+        std::memory_order_relaxed); // not grt_tls_hold: the compiler may keep its address, but the thread may change
     if (words->holds.load(std::memory_order_relaxed) > 1 || m->in.load(std::memory_order_relaxed)) return;
     let_loose();
     if (!protocol::await_hold<hardware>(words)) m = reacquire(m);
@@ -19,7 +20,8 @@ void detail::hold_slow() noexcept {
   }
 }
 
-// Inside a bracket nobody takes the P, and g0 is not lowered; nor is who is reporting a death.
+// Checks that a lock is not taken by a goroutine that may lose its P. No hold is needed inside a bracket, where the P
+// cannot be taken. None is needed on g0 either, also when it reports a fatal error, unless its priority is lowered.
 void detail::check_holds() noexcept {
   const M* m = me();
   if (!m || m->in.load(std::memory_order_relaxed)) return;

@@ -1,7 +1,7 @@
-// sched/core/hold.hpp - locks of the runtime that goroutines take; why they hold: grt/detail/hold.hpp.
+// sched/core/hold.hpp - holds: a goroutine keeps its P while it has a lock of the runtime. Why: grt/detail/hold.hpp.
 //
-// A spin_lock is taken by code that cannot lose its P meanwhile: it holds, or is inside a bracket; or by a thread that
-// runs no goroutine. Debug and sanitized builds ask that of every lock().
+// The caller of spin_lock::lock() must not lose its P while it has the lock. So it has a hold, or is inside a bracket,
+// or is a thread that runs no goroutine. Debug and sanitized builds check that in every lock().
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -13,14 +13,14 @@
 namespace grt {
 using detail::hold, detail::let_loose;
 
-/// Layout known to grt/detail/hold.hpp.
+/// grt/detail/hold.hpp relies on this layout.
 struct hold_words {
   std::atomic<std::uint32_t> holds, barred;
 };
 // Visible: grt/detail/hold.hpp refers to it from the code of programs.
 extern "C" __thread hold_words grt_tls_hold __attribute__((tls_model("initial-exec"), visibility("default")));
 
-/// Keeps the calling goroutine's P; any thread. Not across a wait.
+/// The calling goroutine keeps its P while this object lives. Any thread may use it. Not across a wait.
 class holding {
 public:
   holding() noexcept { hold(); }

@@ -1,29 +1,37 @@
-// sched/core/idle.cpp - what an M does with nothing to do, and who wakes it.
+// sched/core/idle.cpp - what an M does when it has nothing to run, and who wakes it.
 //
-// Promise: if a goroutine is waiting beside a running one and an M is idle, some M searches, or will search at the next
-// surplus push, or looks within 10 ms. The list of sleepers, its one `watcher` and its `leader`, and why every surplus
-// push is seen by the producer or by the sleeper [WATCH-1]: sched/protocol/sleep.hpp.
+// Promise: if a goroutine waits beside a running one while an M is idle, then some M searches, or will
+// search at the next surplus push, or looks within 10 ms. A surplus push is one that leaves more than
+// one goroutine waiting on a P. sched/protocol/sleep.hpp has the list of sleepers, its one spinning M
+// and its leader. It proves that the producer or the sleeper sees every surplus push. [WATCH-1]
 //
-// What the sleeper's last look sees it need not take: stealable() (steal.cpp) says no at the first sight of a P since
-// that last switched, and to goroutines that have waited for less than 40 us, because a P that switches runs its queue
-// faster than a thief gets it. So a push just before that look may be left to the leader's poll. The global queue and
-// the timers are looked at exactly.
-// Rejected: an exact last look. Under ping-pong some P has a `next` at almost any moment, and no M would ever sleep.
-// Who is what:
+// The states of an idle M:
 //
-//   watcher  an M that has run out of work while nobody else watches, or a sleeper: a producer that sees need_watch
-//            wakes one and makes it the watcher on the spot, so the next producer sees 0. It spins 20 us (60, if a
-//            hand-over woke it: a thief takes nothing younger than 40), then looks every 50 us for 5 ms while any other
-//            M runs, then resigns and sleeps. Having found work it resigns, too, and with more than it can run wakes
-//            the next: so a crowd wakes one by one.
-//   leader   one that sleeps, with the time-out of the earliest timer. While any other M runs it looks every 1 to 10 ms
-//            as well, which finds what no surplus push announced; else every 100 ms, while that may find a deadlock.
-//            It may have gone to sleep for good before that M ran. But the first M that leaves a list of all wakes a
-//            second one, to watch; that one is the leader, or tells the leader when it goes back to sleep.
-//   retired  its P is beyond procs: it sleeps in no list until set_procs wakes it.
+//   spinning  The one M that searches (in the code: watcher). An M becomes it when it runs out of work
+//             and there is no other. Or a producer that sees need_watch wakes a sleeper and makes it the
+//             spinning M at once, so the next producer sees need_watch = 0.
+//             It spins for 20 us. If a hand-over woke it, it spins for 60 us, because a thief takes no
+//             goroutine that has waited for less than 40 us. Then it looks every 50 us for 5 ms, as long
+//             as another M runs. Then it resigns and sleeps. It also resigns when it has found work. If
+//             that is more than it can run itself, it wakes the next M. So a crowd of goroutines wakes
+//             the Ms one by one.
+//   leader    The sleeping M whose time-out is the earliest timer. While any other M runs, the leader
+//             also looks every 1 to 10 ms. This finds goroutines that no surplus push announced. If no
+//             M runs, it looks every 100 ms as long as that may find a deadlock, else not at all.
+//             The leader may have gone to sleep for good before another M ran. But the first M that
+//             leaves a list in which all Ms sleep wakes a second one to search. The second M then is the
+//             leader, or it tells the leader when it goes back to sleep.
+//   retired   Its P is not below procs. It sleeps in no list until set_procs wakes it.
 //
-// Rejected: wake at every ready() (Go; a futex storm on hand-overs), a counter of searching Ms (one more locked line on
-// every push).
+// The last look of a sleeper need not take what it sees. stealable() (steal.cpp) refuses a P that has
+// switched since the last look, and goroutines that have waited for less than 40 us: a P that switches
+// runs its queue faster than a thief gets it. So a push just before that look may be left to the leader.
+// The global queue and the timers are looked at exactly.
+//
+// Rejected: an exact last look. Under ping-pong some P has a goroutine in run_next at almost any moment,
+// and no M would ever sleep.
+// Rejected: a wake-up at every ready(), as in Go. Hand-overs would cause a storm of futex calls.
+// Rejected: a counter of searching Ms. Every push would touch one more cache line that others write.
 #include <algorithm>
 #include <utility>
 
@@ -65,17 +73,17 @@ struct poller_port {
   void interrupt() noexcept { current_poller().interrupt(); }
 } port;
 
-constexpr std::uint64_t spin_us = 20, spin_handed_us = 60 /* over age_us */, watch_us = 50, watch_total_us = 5000,
+constexpr std::uint64_t spin_us = 20, spin_handed_us = 60 /* > age_us */, watch_us = 50, watch_total_us = 5000,
                         poll_us_min = 1000, poll_us_max = 10000;
 using protocol::awake, protocol::deep, protocol::napping;
 
 protocol::sleepers<hardware, M, poller_port> idle{need_watch, port};
-unsigned retired = 0; // under idle.lock: asleep because procs shrank, not in the list
+unsigned retired = 0; // under idle.lock: Ms that sleep because procs shrank, and are not in the list
 
-// Under idle.lock (sysmon.cpp): it sleeps until the list is empty; or rests, until anybody leaves it.
+// Under idle.lock (sysmon.cpp). sysmon sleeps until the list is empty; if it rests, until any M leaves the list.
 bool sysmon_sleeps_now = false, sysmon_rests_now = false;
 
-// After somebody has left the list.
+// Call after an M has left the list. Wakes sysmon if that is what it waits for.
 void has_left() noexcept {
   {
     spin_guard hold(idle.lock);
@@ -85,10 +93,11 @@ void has_left() noexcept {
   sysmon_rouse();
 }
 
-// A goroutine handed over by one that computes on waits for a thief; one handed over by one that parks next does not,
-// and a wake for it is lost. Nobody knows which it is. So a hand-over wakes a sleeper, and a wake that found nothing
-// keeps the next ones from it: for 5 ms, and twice as long each time up to a second; the leader, who polls then, allows
-// it again. A pair that plays ping-pong thus pays for one wake a second. Hints, all of them.
+// Whether to wake an M for a goroutine in run_next (a hand-over). If the waker goes on to compute, another M must
+// steal the goroutine. If the waker parks next, as is usual, the wake-up is wasted. We cannot tell the two apart.
+// So a hand-over wakes a sleeper. If that M finds nothing, hand-overs wake no M for 5 ms, and for twice as long
+// after each further failure, up to one second. Then the leader, which polls, allows it again. So a pair that
+// plays ping-pong pays for one wake-up per second. All these words are hints.
 struct {
   std::atomic<bool> paying{false};
   std::atomic<std::uint64_t> deaf_ns{0}, deaf_until{0};
@@ -112,13 +121,13 @@ void resign(bool chain) noexcept {
   if (chain) notify();
 }
 
-// But for the caller, which is awake (1) or in the list itself (0).
+// Does an M run, other than the caller? awake_here: 1 if the caller is awake, 0 if it is in the list itself.
 bool somebody_runs(unsigned awake_here) noexcept {
   spin_guard hold(idle.lock);
   return idle.n + retired + awake_here < n_made.load(std::memory_order_relaxed);
 }
 
-// The poller is not asked: that costs a system call, and the leader sleeps in it.
+// Is there anything to do? Does not ask the poller: that costs a system call, and the leader sleeps in it.
 bool anything(M* m) noexcept {
   if (injected.n.load(std::memory_order_relaxed) || timers_due()) return true;
   for (unsigned i = 0, n = n_made.load(std::memory_order_acquire); i < n; i++) // [PROCS-1]
@@ -126,15 +135,15 @@ bool anything(M* m) noexcept {
   return false;
 }
 
-// While it lives, the calling thread's timed waits end in time: from the first begin() on, its timer slack is 1 ns. On
-// g0 alone, never while a goroutine runs: a child process or a thread made there would inherit it. The destructor goes
-// back to what the thread was made with.
+// From the first begin() until the destructor, the timer slack of the calling thread is 1 ns, so that its timed
+// waits end in time. Use it on g0 only: while a goroutine runs, a new child process or thread would inherit it.
+// The destructor restores the slack that the thread was created with.
 class punctual {
 public:
   punctual() noexcept = default;
   punctual(const punctual&) = delete;
   punctual& operator=(const punctual&) = delete;
-  ~punctual() { // all arguments are given: Valgrind looks at them
+  ~punctual() { // all arguments are given, because Valgrind looks at them
     if (began_) prctl(PR_SET_TIMERSLACK, 0, 0, 0, 0);
   }
   void begin() noexcept {
@@ -147,9 +156,9 @@ private:
 
 enum class sleeps_in { futex, poller };
 
-// The one place where an M sleeps on g0: until its `asleep` is not `expected` any more, or `ns` are over (-1: never).
-// In the poller also until an event; the goroutines that it brings are put into the queue of m's P, and the answer is
-// true. Only the leader may ask for the poller.
+// The only function in which an M sleeps on g0. It sleeps until `asleep` differs from `expected`, or until `ns`
+// are over (-1: no limit). In the poller it also wakes for an event, and puts the goroutines that the event makes
+// runnable into the queue of m's P. Returns whether there were any. Only the leader may ask for the poller.
 bool park_thread(M* m, protocol::asleep_state expected, std::int64_t ns, punctual& waits,
                  sleeps_in where = sleeps_in::futex) noexcept {
   GRT_DCHECK(m == me() && m->g == m->g0p && m->in.load(std::memory_order_relaxed), "only g0 sleeps");
@@ -182,7 +191,7 @@ bool watch(M* m) noexcept {
     m->asleep.store(napping, std::memory_order_relaxed);
     park_thread(m, napping, watch_us * 1000, waits);
     m->asleep.store(awake, std::memory_order_relaxed);
-    for (int look = 0; look < 3; look++) { // the second look knows what the first saw
+    for (int look = 0; look < 3; look++) { // a later look can compare with the first
       if (hunt(m) || timers_due()) return true;
       std::uint64_t t1 = arch::cycles();
       while (arch::cycles() - t1 < 5 * us / 2) arch::relax();
@@ -191,7 +200,7 @@ bool watch(M* m) noexcept {
   return false;
 }
 
-// Before it sleeps.
+// Before its M sleeps, p gives back the memory that it does not need while idle.
 void give_back(P* p) noexcept {
   stack::give_back(p->stacks);
   g_give_back(p);
@@ -205,7 +214,7 @@ void sleep(M* m) noexcept {
   idle.line_up(m);
   hand_over.allow();
   if (anything(m) && idle.withdraw(m)) return has_left();
-  if (somebody_runs(0)) idle.timer_added(now_ns() + poll_us_max * 1000); // a leader that does not poll yet begins to
+  if (somebody_runs(0)) idle.timer_added(now_ns() + poll_us_max * 1000); // so that the leader begins to poll
   punctual waits;
   for (std::uint64_t poll_us = poll_us_min; !idle.woken(m);) {
     if (!idle.leads(m)) {
@@ -237,7 +246,8 @@ void sleep(M* m) noexcept {
 
 std::atomic<unsigned> announced_ps{0};
 
-// need_watch is a hint here, and the sleepers' next change takes it back: sysmon looks by itself before long.
+// This store to need_watch is a hint. The next change of the list of sleepers may overwrite it. That does no harm,
+// because sysmon soon looks by itself.
 void announced_begin() noexcept {
   announced_ps.fetch_add(1, std::memory_order_relaxed);
   need_watch.store(1, std::memory_order_relaxed);
@@ -276,12 +286,12 @@ std::uint64_t wakes() noexcept {
 
 GRT_NOINLINE void wake_watcher() noexcept {
   if (idle.wake_one_to_watch()) has_left();
-  else if (announced_ps.load(std::memory_order_relaxed)) sysmon_rouse(); // it takes one of those
+  else if (announced_ps.load(std::memory_order_relaxed)) sysmon_rouse(); // sysmon takes an announced P
 }
 
 GRT_NOINLINE void wake_for_hand_over() noexcept {
   hand_over_wakes.store(false, std::memory_order_relaxed);
-  if (!need_watch.load(std::memory_order_relaxed)) return; // nobody sleeps, or somebody watches
+  if (!need_watch.load(std::memory_order_relaxed)) return; // no M sleeps, or one searches
   hand_over.paying.store(true, std::memory_order_relaxed);
   wake_watcher();
 }
@@ -294,7 +304,8 @@ static void count_retired(int by) noexcept {
   retired += static_cast<unsigned>(by);
 }
 
-// A retired P keeps its M, asleep, until procs grows again; what it had goes to everybody.
+// A retired P keeps its M, which sleeps until procs grows again. Its goroutines go to the global queue, its timers
+// to the first P.
 static void retire(M* m) noexcept {
   P* p = m->p;
   if (m->woken_as_watcher && idle.become_watcher(m)) resign(true);
@@ -313,7 +324,8 @@ static void retire(M* m) noexcept {
   m->asleep.store(awake, std::memory_order_relaxed);
 }
 
-// Too many compute without a P, and this one's last goroutine became one of them early, for somebody who was woken.
+// May p start goroutines that never ran? Not before starts_at, while too many goroutines compute without a P and no
+// M is idle. sysmon sets starts_at when it has detached the goroutine of a P early, because a woken one waited.
 static bool may_start(P* p) noexcept {
   if (GRT_LIKELY(!p->starts_at)) return true;
   if (now_ns() >= p->starts_at) p->starts_at = 0;
@@ -321,21 +333,22 @@ static bool may_start(P* p) noexcept {
   return true;
 }
 
-// The next that has run before, or that a timer has made. Everything goes through g0 meanwhile, so pick() need not
-// know. With nothing to do it looks again before long, in no list: those that run out there have the cores.
+// While p may start no goroutine: the next one that has run before. skip_ticks() sends every choice through g0
+// meanwhile, so pick() need not know of this. Without work the M sleeps for a short time, but in no list: the
+// goroutines that compute without a P have the cores.
 static G* pick_woken(M* m) noexcept {
   P* p = m->p;
   constexpr std::uint64_t nap_ns = 2'000'000;
   G* g = p->queue.take_next();
   if (!g && p->queue.size(run_queue::of_runq)) {
     g = p->queue.pop_oldest(run_queue::of_runq);
-    if (!g->sp) return p->queue.push_fresh(g), nullptr; // a thief's
+    if (!g->sp) return p->queue.push_fresh(g), nullptr; // a thief left it here
   }
   if (!g) g = global_pop(m, false);
   if (!g && hunt_woken(m)) return nullptr;
   if (!g) {
     std::uint64_t now = now_ns(), until = std::min({timers_next(), p->starts_at, now + nap_ns});
-    punctual waits; // its word stays `awake`: it is in no list, and nobody wakes it
+    punctual waits; // `asleep` stays awake: the M is in no list, and nobody wakes it
     park_thread(m, awake, static_cast<std::int64_t>(std::max(until, now) - now), waits);
   }
   p->tick++;
@@ -355,7 +368,7 @@ G* search(M* m) noexcept {
     stack::age(p->stacks);
     if (GRT_UNLIKELY(stack::guards() == stack::guard_kind::canary) &&
         !(hooks.load(std::memory_order_relaxed) & hook_canary))
-      canaries_begin(); // since a window ago
+      canaries_begin(); // the guards of new windows have just become canaries
     if (GRT_UNLIKELY(!may_start(p))) {
       if (G* g = pick_woken(m)) return g;
       continue;
@@ -364,12 +377,12 @@ G* search(M* m) noexcept {
     if (GRT_UNLIKELY(p->due)) g = front_due(m, fired);
     else if ((p->tick & 63) == 0) g = look_around(m, fired);
     if (!g && !(g = pick(p)))
-      g = (p->tick & 63) == 0 ? pick(p) : nullptr; // the 64th tick means look around; that was done
+      g = (p->tick & 63) == 0 ? pick(p) : nullptr; // at every 64th tick pick() only says "look around"; that was done
     if (!g) g = global_pop(m);
     if (g) {
       std::uint64_t now = arch::cycles();
       if (p->tick != p->tick0) p->average = static_cast<std::uint32_t>((now - p->cycles0) / (p->tick - p->tick0));
-      if (GRT_UNLIKELY(p->due)) skip_ticks(p, 63 - (p->tick & 63)); // the next choice is g0's, too
+      if (GRT_UNLIKELY(p->due)) skip_ticks(p, 63 - (p->tick & 63)); // g0 makes the next choice, too
       p->cycles0 = now;
       p->tick0 = p->tick;
       if (m->woken_as_watcher && idle.become_watcher(m)) {

@@ -30,7 +30,8 @@ bool back_on_g0(M* m) noexcept {
   return mine;
 }
 
-// g0: look, switch, look again. Always inside, but for the moment in which the switch has cleared `in`.
+// g0 searches, switches to the goroutine it has found, and searches again. It is always inside, except for the moment
+// after a switch back to it, which has cleared `in`.
 GRT_NOINLINE void mloop(M* m) noexcept {
   for (;;) {
     G* g = m->lend ? std::exchange(m->lend, nullptr) : search(m);

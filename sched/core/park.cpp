@@ -6,15 +6,16 @@
 
 namespace grt {
 
-// Handlers of signals that wait. Two kinds would corrupt: one that has interrupted the scheduler or a bracket, where
-// `in` is 1, which a park never finds otherwise; and one on the thread's alternate stack, whose frames the next handler
-// would overwrite. A goroutine may stand on a stack that the program has made (a coroutine's), so an address outside
-// the window only leads to the question.
+// Ends the program if a signal handler parks where that would corrupt memory. There are two such cases. The handler
+// has interrupted the scheduler or a bracket; then `in` is 1, which a park never finds otherwise (park_slow). Or the
+// handler runs on the alternate stack of the thread, whose frames the next handler would overwrite (this function).
+// A goroutine may also run on a stack of the program's own (a coroutine's). So an address outside the window is not
+// an error by itself, only a reason to call this function.
 GRT_NOINLINE void check_signal_stack() noexcept {
   if (on_signal_stack()) die_in_handler();
 }
 
-// Not instrumented: the note is to stand on the goroutine's own stack.
+// Not instrumented by ASan, because the note must be on the goroutine's own stack.
 #define GRT_PARKS __attribute__((no_sanitize("address")))
 static GRT_PARKS GRT_INLINE void park_here(M* m, G* self, std::uintptr_t release, wait_reason why, const void* object,
                                            bool hooked) noexcept {
@@ -22,12 +23,12 @@ static GRT_PARKS GRT_INLINE void park_here(M* m, G* self, std::uintptr_t release
              "parks in another's name");
   GRT_DCHECK(self->reason == wait_reason::none, "parks twice");
   GRT_DCHECK(grt_tls_hold.holds.load(std::memory_order_relaxed), "parks without a hold");
-  park_note note{object, m->p->cycles0}; // a clock would cost more than the park
+  park_note note{object, m->p->cycles0}; // not the present time: to read a clock would cost more than the park
   check_stack_of(self, &note);
   __asm__ volatile("" : : "r"(&note) : "memory");
   self->note = static_cast<std::uint32_t>(reinterpret_cast<std::uintptr_t>(&note));
   protocol::is_parking<hardware>(self, not_saved, why);
-  G* n = m->g0p; // where goroutines stand still
+  G* n = m->g0p; // without a P, or while goroutines stand still
   bool has_p = GRT_LIKELY(enter(m));
   let_loose(); // [HOLD-1] H2
   if (has_p) n = pick_or_g0(m, m->p, self);
@@ -49,7 +50,7 @@ static GRT_PARKS GRT_NOINLINE void park_slow(M* m, G* self, std::uintptr_t relea
 GRT_PARKS GRT_NOINLINE void park(G* self, std::uintptr_t release, wait_reason why, const void* object) noexcept {
   M* m = me();
   if (GRT_UNLIKELY(!m)) return foreign_park(self, release, why, object);
-  // Read once: what begins to watch from here on sees the next park.
+  // Read once: a hook that is set from here on sees the next park.
   std::uint32_t unusual = hooks.load(std::memory_order_relaxed) | m->in.load(std::memory_order_relaxed);
   if (GRT_UNLIKELY(unusual)) return park_slow(m, self, release, why, object);
   park_here(m, self, release, why, object, false);
@@ -60,7 +61,8 @@ static GRT_NOINLINE void inject_held(G* g) noexcept {
   inject(g);
 }
 
-// An event is recorded inside the bracket, or as the last thing: record() may take a lock, and so get a P elsewhere.
+// record() may take a lock. Outside of a bracket that may move the caller to another M, so there it must not be
+// followed by a use of m.
 template <bool tail> static GRT_NOINLINE void ready_unusual(M* m, G* g) noexcept {
   if (g->kind == g_kind::foreign) return foreign_ready(g);
   becomes_runnable(g);

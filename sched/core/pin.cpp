@@ -1,7 +1,8 @@
-// sched/core/pin.cpp - goroutines that own their thread.
+// sched/core/pin.cpp - pinned goroutines: goroutines that own their thread.
 //
-// A pinned goroutine runs on one M of its own, its keeper, which has no P. Whoever picks it lends its P and sleeps
-// until it comes back:
+// A pinned goroutine runs on one M of its own, the locked M (in the code: keeper), which has no P. An M
+// that picks the goroutine lends its P to the keeper, and sleeps until the P comes back. That M is the
+// lending M (lender).
 //
 //   lender, on g0, inside                        keeper, on g0, inside
 //   keeper->p = P, keeper->lend = g              waits for turn != 0
@@ -11,14 +12,20 @@
 //   ...                                          P->m = lender
 //   turn = 0; goes on                            turn of the lender = 1, wake [LEND-1]
 //
-// Once g has parked, somebody on another P may wake and pick it before its keeper has given the first P back. So a
-// lender first claims the keeper, and sleeps until that is vacant (claim_keeper in sched/protocol/handoff.hpp): the keeper
-// needs nothing but a core for it. So `procs` still bounds what runs, a pinned goroutine costs two futex wakes a turn
-// as in Go, and a P always comes home. A thief that read P->m too early finds an M that is inside for good (lender) or
-// whose p is another one (keeper): both refuse, see shut_out() in sched/protocol/handoff.hpp. On a keeper, nothing but its
-// goroutine ever runs: every way out of it goes to the keeper's g0. A goroutine that ends pinned takes its thread with
-// it (Go does the same: its state may be anything); one that unpins gives it to the next pin. Rejected: a P of its own
-// for each pinned goroutine (more would run than procs allows).
+// After g has parked, another M may wake and pick it before the keeper has given the first P back. So a
+// lender first claims the keeper, and sleeps until the keeper is vacant (claim_keeper in
+// sched/protocol/handoff.hpp). The keeper needs only a core to become vacant. It follows that `procs`
+// bounds what runs, and that a P always comes back. A turn of a pinned goroutine costs two futex wakes,
+// as in Go.
+//
+// A thief that has read P->m too early finds an M that refuses: the lender is inside for good, and the
+// keeper's p is another one. See shut_out() in sched/protocol/handoff.hpp.
+//
+// A keeper runs nothing but its goroutine: every switch away from the goroutine goes to the keeper's g0.
+// A goroutine that ends while pinned ends its thread, as in Go, because the state of the thread may be
+// anything. A goroutine that unpins gives its keeper to the next pin().
+//
+// Rejected: a P of its own for each pinned goroutine. More goroutines would run than procs allows.
 #include <new>
 #include <pthread.h>
 #include <system_error>
@@ -40,7 +47,7 @@ namespace grt {
 namespace {
 spin_lock lock;
 M* spare;   // keepers without a goroutine, linked by lender
-M* retired; // the same without a thread: slots for new ones, as a thief may still look at them
+M* retired; // keepers without a thread, for use with a new one; not freed, because a thief may still look at them
 
 void* keeper_main(void* arg) {
   M* m = static_cast<M*>(arg);
@@ -69,7 +76,8 @@ void* keeper_main(void* arg) {
     }
     {
       held_guard hold(lock);
-      // No lender waits: its goroutine has left it. Whoever takes it from the list does so under lock.
+      // A plain store is enough: no lender waits, because the goroutine has left this keeper, and the lock orders
+      // the store before the next use.
       m->vacant.store(protocol::vacant, std::memory_order_relaxed);
       if (fate == keeper_fate::ends) protocol::words_go<hardware>(m);
       M*& list = fate == keeper_fate::spare ? spare : retired;
@@ -137,9 +145,9 @@ bool pin() {
   }
   watch_mutexes(g, "pin");
   m = enter_here(me());
-  g->pinned = true; // not before: it would be picked for its keeper, which holds no part of it yet
+  g->pinned = true; // not before: a pinned goroutine runs on its keeper, which does not have this one yet
   fp_leave(g);
-  m->lend = g; // its g0 lends the processor as soon as our registers are saved
+  m->lend = g; // g0 lends the P as soon as our registers are saved
   record(m, trace::kind::yield, g->id);
   switch_to(m, g, m->g0p, no_lock(m));
   fp_arrive(g);

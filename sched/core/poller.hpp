@@ -1,8 +1,9 @@
-// sched/core/poller.hpp - the port to whatever waits for events from outside the process.
+// sched/core/poller.hpp - the interface to a poller, which waits for events from outside the process.
 //
-// The scheduler knows three verbs and nothing of how events are found (readiness or completion). While the poller is
-// armed, the leading sleeper sleeps in wait() instead of on its futex; see protocol/sleep.hpp, "The poller". The null
-// poller below is never armed. A real one takes its place once, before it is armed for the first time.
+// The scheduler knows three verbs, and does not know how events are found (readiness or completion). While the poller
+// is armed, the leader sleeps in wait() instead of on its futex; see "The poller" in protocol/sleep.hpp. The default is
+// the null poller (idle.cpp), which is never armed. A real poller replaces it once, before it is armed for the first
+// time.
 #pragma once
 #include <cstdint>
 
@@ -11,13 +12,14 @@ namespace grt {
 struct G;
 
 struct poller {
-  /// Sleeps until an event, an interrupt() that no wait() has returned for yet, or `ns` nanoseconds (-1: no limit; 0:
-  /// only looks). Returns the goroutines that can go on, linked by G::link. Takes every interrupt that has come so far.
-  /// Caller: an M on g0, inside its bracket, one at a time. Allocates nothing.
+  /// Sleeps until there is an event, or an interrupt() for which no wait() has returned yet, or until `ns` nanoseconds
+  /// are over (-1: no limit; 0: does not sleep). Returns the goroutines that can go on, linked by G::link. Consumes
+  /// every interrupt up to now. Caller: an M on g0, inside its bracket, one at a time. Allocates nothing.
   G* (*wait)(std::int64_t ns) noexcept;
-  /// Ends the wait() that goes on, or the next one. Any thread, any lock held.
+  /// Ends the present wait(), or the next one. Any thread may call it, under any lock.
   void (*interrupt)() noexcept;
-  /// Does any goroutine wait for an event that wait() has not returned it for? Any thread; exact for the one that armed it.
+  /// Does any goroutine wait for an event for which wait() has not returned it yet? Any thread may call it. The answer
+  /// is exact on the thread that armed the poller.
   bool (*armed)() noexcept;
 };
 

@@ -16,9 +16,9 @@ GRT_NOINLINE bool ring::grow() noexcept {
     bigger = static_cast<G**>(mem);
     if (!first) first = bigger;
   }
-  for (std::uint32_t i = head; i != tail; i++) // head and tail stay: fair.cpp remembers positions
+  for (std::uint32_t i = head; i != tail; i++) // head and tail keep their values: fair.cpp remembers positions
     bigger[i & (n - 1)] = slots[i & mask];     // NOLINT(clang-analyzer-core.NullDereference): none without slots
-  if (slots != first) drop_pages();            // the old array stays: a thief may be looking
+  if (slots != first) drop_pages();            // but stays mapped: a thief may be looking
   slots = bigger;
   spare = nullptr;
   mask = n - 1;

@@ -25,13 +25,13 @@ namespace grt {
 
 void inject_inside(G* g) noexcept; // global_queue.cpp: inside a bracket, to the global queue
 
-/// Reads what another thread may be writing: a hint.
+/// Reads memory that another thread may be writing. The value is a hint.
 template <class T> GRT_INLINE T racy_read(const T& x) noexcept { return *const_cast<const volatile T*>(&x); }
 
 class run_queue {
 public:
   enum part : unsigned { of_runq, of_fresh };
-  /// Positions are counted from the part's first goroutine ever, and wrap.
+  /// Positions count the goroutines of the part since the start; they wrap.
   struct extent {
     std::uint32_t head, tail;
   };
@@ -55,9 +55,10 @@ public:
     GRT_DCHECK(!g->sp);
     if (GRT_UNLIKELY(!fresh_.push(g))) inject_inside(g);
   }
-  /// To the part where g belongs.
+  /// Puts g into the part where it belongs.
   void put_back(G* g) noexcept { g->sp ? push(g) : push_fresh(g); }
-  /// g runs next; who was to run next goes to the tail of runq. true: somebody was, so the surplus has grown.
+  /// g runs next. The goroutine that was to run next goes to the tail of runq. Returns true if there was one, so
+  /// that the surplus has grown.
   GRT_INLINE bool put_next(G* g) noexcept {
     G* old = run_next_;
     run_next_ = g;
@@ -65,7 +66,7 @@ public:
     push(old);
     return true;
   }
-  /// g runs next if nobody else does.
+  /// g runs next if run_next is empty. Otherwise it goes to the tail of runq.
   void offer_next(G* g) noexcept {
     if (run_next_) push(g);
     else run_next_ = g;
@@ -87,12 +88,12 @@ public:
     return nullptr;
   }
   G* take_next() noexcept { return std::exchange(run_next_, nullptr); }
-  /// The part is not empty.
+  /// The part must not be empty.
   G* pop_oldest(part of) noexcept {
     GRT_DCHECK(size(of));
     return of == of_runq ? runq_.pop_front() : fresh_.pop_front();
   }
-  /// One that can go to another P, from the larger part; there is one.
+  /// Takes out a goroutine for another P, from the larger part. The surplus must not be 0.
   G* pop_to_share() noexcept {
     GRT_DCHECK(surplus());
     return runq_.size() >= fresh_.size() ? runq_.pop_back() : fresh_.pop_front();
@@ -107,8 +108,9 @@ public:
   GRT_INLINE bool can_rotate() const noexcept {
     return !(reinterpret_cast<std::uintptr_t>(run_next_) | (fresh_.tail ^ fresh_.head)) && runq_.head != runq_.tail;
   }
-  /// Only if can_rotate(). Touches one ring: one goroutine out and one in, so it cannot overflow. g does not go in where
-  /// `refuses` the one that comes out; then that one has been taken out all the same.
+  /// Call only if can_rotate(). Takes the oldest goroutine out of runq and puts g in, so the ring cannot overflow.
+  /// If refuses(the one taken out) is true, g is not put in, and the second part of the result is false. The other
+  /// goroutine stays taken out.
   template <class F> GRT_INLINE std::pair<G*, bool> rotate(G* g, F refuses) noexcept {
     std::uint32_t h = runq_.head, t = runq_.tail;
     prefetch_ahead();
@@ -121,12 +123,13 @@ public:
   }
 
   // ---- to another P
-  /// Half of each part, rounded down, `most` of each at most. The owner gives.
+  /// Moves half of each part, rounded down, and at most `most` of each. Caller: the owner of this queue.
   void give_half(run_queue& to) noexcept {
     move(fresh_, to.fresh_, fresh_.size() / 2);
     move(runq_, to.runq_, runq_.size() / 2);
   }
-  /// Half, rounded up, or else run_next. A thief takes; it has locked out the owner of this one.
+  /// Moves half of each part, rounded up; only of runq if woken_only. If that is nothing, moves run_next. Caller: a
+  /// thief, which has locked out the owner of this queue.
   void steal_half(run_queue& to, bool woken_only) noexcept {
     std::uint32_t n = woken_only ? 0 : move(fresh_, to.fresh_, (fresh_.size() + 1) / 2);
     n += move(runq_, to.runq_, (runq_.size() + 1) / 2);
@@ -134,12 +137,12 @@ public:
   }
 
   // ---- modes and memory
-  /// All turns go to `fresh` (fair.cpp, a crowd), or to all parts as usual.
+  /// true: all turns go to fresh, for a crowd (fair.cpp). false: to all parts, as usual.
   void prefer_fresh(bool on) noexcept {
     chain_most_ = on ? 0 : chain_usual;
     burst_most_ = on ? ~0u : burst_usual;
   }
-  /// Before its owner sleeps: what a crowd once needed goes back to the system.
+  /// Call before the owner sleeps: memory that only a crowd needed goes back to the system.
   void trim() noexcept {
     fresh_.trim();
     runq_.trim();
@@ -150,11 +153,11 @@ public:
   bool racy_has_next() const noexcept { return racy_read(run_next_) != nullptr; }
   bool racy_has_woken() const noexcept { return racy_has_next() || racy_read(runq_.head) != racy_read(runq_.tail); }
   bool racy_empty() const noexcept { return !racy_has_next() && !racy_surplus(); }
-  /// What a look at a part's front saw. The index that `oldest` was read at is good in any array, which may be replaced
-  /// meanwhile; in a long queue that may be another goroutine.
+  /// What another thread saw at the front of a part. The array may be replaced during the look. So `oldest` is read at
+  /// an index that is valid in any array; in a long queue that may be another goroutine than the oldest.
   struct front {
     std::uint32_t head;
-    std::uint32_t n; // that wait there; 2^31 and more: torn, nothing is known
+    std::uint32_t n; // how many wait there; 2^31 and more: the reads do not fit together, nothing is known
     G* oldest;       // null: not known
     bool exact;      // `oldest` was read at the head itself
   };
@@ -186,7 +189,8 @@ private:
   GRT_INLINE void prefetch_ahead() const noexcept {
     if (runq_.size() > 8) {
       __builtin_prefetch(runq_.at(6));
-      auto frame = reinterpret_cast<std::uintptr_t>(runq_.at(3)->sp); // 0 when fresh: a prefetch faults nowhere
+      auto frame =
+          reinterpret_cast<std::uintptr_t>(runq_.at(3)->sp); // 0 if fresh: a prefetch of any address is harmless
       __builtin_prefetch(reinterpret_cast<void*>(frame));
       __builtin_prefetch(reinterpret_cast<void*>(frame + 64));
     }

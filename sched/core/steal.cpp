@@ -1,5 +1,7 @@
-// sched/core/steal.cpp - how work leaves a P whose owner uses no locks: ask, donate, take. The states and the argument stand
-// in sched/protocol/bracket.hpp; here is whom to ask, and how much to move.
+// sched/core/steal.cpp - work stealing: whom to ask, and how much to move.
+//
+// The owner of a P uses no locks on its queues. So a thief asks, and the owner donates; or the thief
+// takes. sched/protocol/bracket.hpp has the states and the proof.
 #include <algorithm>
 
 #include "sched/core/fair.hpp"
@@ -21,12 +23,13 @@ GRT_NOINLINE bool enter_slow(M* m) noexcept {
       [m](lost_state l) { l == lost_state::poke ? turn(m->p) : announced_end(); });
 }
 
-// A poke that finds its M on g0 is no less one: what g0 chooses next would be pick()'s choice.
+// A reschedule request (poke) also counts when it reaches its M on g0: without turn(), g0 would make the same
+// choice as pick().
 void deny(M* m) noexcept {
   if (GRT_UNLIKELY(protocol::deny<hardware>(m) == lost_state::poke)) turn(m->p);
 }
 
-// The owner did not answer: it is in user code, or off its core.
+// The owner did not answer: it is in user code, or not on a core. `back` is the state to restore.
 static void take(M* m, M* victim, P* vp, lost_state back, bool woken_only) noexcept {
   P* p = m->p;
   bool mine = protocol::shut_out<hardware>(victim, vp);
@@ -41,7 +44,7 @@ static bool steal(M* m, P* vp, bool woken_only) noexcept {
   std::uint32_t had = surplus(m->p);
   auto plunder = [&] { take(m, victim, vp, l, woken_only); };
   bool got;
-  if (l == lost_state::announced || l == lost_state::poke) { // poked long ago, it may compute since
+  if (l == lost_state::announced || l == lost_state::poke) { // after a poke the owner may compute for long
     if (!protocol::seize<hardware>(victim, l, steal_pair)) return false;
     plunder();
     got = surplus(m->p) > had;
@@ -60,7 +63,8 @@ static bool steal(M* m, P* vp, bool woken_only) noexcept {
   return got;
 }
 
-// Has the goroutine at the front waited age_us, by its owner's own rate of ticks?
+// Has the goroutine at the front waited for age_us? A clock in each goroutine would cost too much, so its age
+// in ticks of its P is multiplied by the average time of a tick there. All of it is a hint.
 static bool old_front(P* p, run_queue::part part, std::uint32_t tick, std::uint64_t now) noexcept {
   run_queue::front at = p->queue.racy_front(part);
   if (!at.n || at.n > 1u << 30 || !at.oldest) return false;
@@ -78,7 +82,7 @@ bool stealable(M* m, P* p) noexcept {
   std::uint32_t n = p->queue.racy_surplus();
   std::uint64_t tick = racy_read(p->tick);
   std::uint64_t now = arch::cycles(), us = cycles_per_us.load(std::memory_order_relaxed);
-  auto births = static_cast<std::uint32_t>(tick); // as G::birth counts
+  auto births = static_cast<std::uint32_t>(tick); // G::birth has 32 bits of it
   if (n >= 2 && (old_front(p, run_queue::of_fresh, births, now) || old_front(p, run_queue::of_runq, births, now)))
     return true;
   P::sighting& s = m->p->seen[p->id];
@@ -87,7 +91,7 @@ bool stealable(M* m, P* p) noexcept {
     s = {tick, spawns, now, now};
     return false;
   }
-  if (s.spawns != spawns) { // it has not switched, but it spawns: a batch is cheaper to finish where it is
+  if (s.spawns != spawns) { // it does not switch because it spawns a batch, which it finishes faster alone
     s.spawns = spawns;
     s.spawned = now;
   }

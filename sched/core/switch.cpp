@@ -1,4 +1,4 @@
-// sched/core/switch.cpp - what the switch in arch/ calls, and what sanitizers are told of it.
+// sched/core/switch.cpp - the functions that the switch in arch/ calls, and what sanitizers are told of a switch.
 #include "base/futex.hpp"
 #include "sched/core/hooks.hpp"
 #include "sched/core/sched.hpp"
@@ -19,7 +19,8 @@ std::size_t fake_stack_bytes(G* g) noexcept {
 #endif
 
 #if GRT_SANITIZED
-// Told first, switched after; the window is bound here because ASan wants its bounds before the switch.
+// Tells the sanitizers of the switch, then switches. Binds the window itself, because ASan wants to know its bounds
+// before the switch.
 void switch_to(M* m, G* self, G* to, std::uintptr_t release) noexcept {
   if (!to->sp) grt_bind(m->p, to);
 #if GRT_ASAN
@@ -35,7 +36,8 @@ void switch_to(M* m, G* self, G* to, std::uintptr_t release) noexcept {
   bool dies = self == &m->dead;
   if (dies && parked) __lsan_unregister_root_region(parked, fake_stack_bytes(self));
   __sanitizer_start_switch_fiber(dies ? nullptr : &self->san, b.low, static_cast<std::size_t>(b.high - b.low));
-  if (!dies && self->san && !parked && self->stk) // its first: frames of a parked goroutine stand there
+  if (!dies && self->san && !parked &&
+      self->stk) // its first fake stack, which has frames of the goroutine while it is parked
     __lsan_register_root_region(self->san, fake_stack_bytes(self));
 #endif
 #if GRT_TSAN
@@ -44,8 +46,9 @@ void switch_to(M* m, G* self, G* to, std::uintptr_t release) noexcept {
     san::destroy_fiber(dead);
   }
   if (self == &m->dead) m->dead_fiber = __tsan_get_current_fiber();
-  if (!to->sp) { // made in the name of a fiber that has seen nothing: its maker's past would become its own, and hide
-                 // races with it
+  // A new fiber inherits the history of the fiber that makes it, which would hide races between the two. So
+  // maker_fiber, which has no history, makes it.
+  if (!to->sp) {
     __tsan_switch_to_fiber(m->maker_fiber, 1);
     stack::bounds t{};
     stack::find(to->stk - 1, t);

@@ -8,14 +8,14 @@
 
 namespace grt {
 
-// What the hooks ask for before a goroutine gives way.
+// Does what the hooks require before a goroutine leaves its thread.
 inline GRT_NOINLINE void about_to_switch(G* self, wait_reason why) noexcept {
   if (hooks.load(std::memory_order_relaxed) & hook_canary) check_canary(self);
   watch_mutexes(self, trace::to_string(why));
   fp_leave(self);
 }
 
-// Inside. What runs after the current goroutine gives way.
+// Caller: inside. Returns what runs after the current goroutine: the next goroutine, or g0.
 GRT_INLINE G* pick_or_g0(M* m, P* p, G* self) noexcept {
   if (GRT_UNLIKELY(self->pinned)) return m->g0p;
   G* n = pick(p);
@@ -24,7 +24,7 @@ GRT_INLINE G* pick_or_g0(M* m, P* p, G* self) noexcept {
     m->lend = n;
     return m->g0p;
   }
-  if (GRT_UNLIKELY(!n->sp && !n->stk && !stack::has(p->stacks))) { // a window must be made: not under the caller's lock
+  if (GRT_UNLIKELY(!n->sp && !n->stk && !stack::has(p->stacks))) { // g0 makes the window: not under the caller's lock
     p->queue.push_fresh(n);
     return m->g0p;
   }

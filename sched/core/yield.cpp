@@ -4,7 +4,8 @@
 
 namespace grt {
 
-// Inside. Nobody may take it before its registers are saved, so the switch releases the queue's lock.
+// GRT_DEBUG=migrate. Caller: inside. No other M may take s before its registers are saved, so the switch releases
+// the lock of the global queue.
 static void yield_migrating(M* m, G* s) noexcept {
   record_switch(m, s, m->g0p, trace::kind::yield);
   fp_leave(s);
@@ -25,7 +26,7 @@ static GRT_NOINLINE void yield_slow(M* m) noexcept {
   }
   p->queue.push(s);
   G* n = pick_or_g0(m, p, s);
-  if (n == s) { // alone: polling hides that this P is idle, so look for work now and then
+  if (n == s) { // alone. A goroutine that polls keeps its P from looking idle, so look for work at times
     if ((++p->empty & 63) == 0) {
       if (n_made.load(std::memory_order_relaxed) > 1) hunt(m);
     }
@@ -39,14 +40,14 @@ static GRT_NOINLINE void yield_slow(M* m) noexcept {
 
 static GRT_NOINLINE void yield_asked(M* m) noexcept { enter_slow(m) ? yield_slow(m) : void(reacquire(m)); }
 
-// n has been taken from `ready`, with nothing put there yet, and may not be switched to from here.
+// n was taken out of runq, and the caller was not put in. A goroutine must not switch to n; g0 may.
 static GRT_NOINLINE void yield_to_g0(M* m, G* n) noexcept {
   m->p->queue.put_back(n);
   yield_slow(m);
 }
 
-// The common case touches one ring: one goroutine out, one in, so it cannot overflow. Every way out of here is a tail
-// call, so that nothing is saved twice.
+// The common case takes one goroutine out of one ring and puts one in, so the ring cannot overflow. Every exit is a
+// tail call, so no register is saved twice.
 GRT_NOINLINE void yield_here(M* m) noexcept {
   if (GRT_UNLIKELY(!protocol::enter<hardware>(m))) return yield_asked(m);
   P* p = m->p;
@@ -55,7 +56,7 @@ GRT_NOINLINE void yield_here(M* m) noexcept {
                    hooks.load(std::memory_order_relaxed)))
     return yield_slow(m);
   p->tick++;
-  // A goroutine that never ran may have come by a thief: its window may have to be made.
+  // A thief may have put a goroutine that never ran into runq. It needs a window, which may have to be made.
   auto [n, done] = p->queue.rotate(s, [](G* out) { return !out->sp || needs_g0(out); });
   if (GRT_UNLIKELY(!done)) return yield_to_g0(m, n);
   switch_to(m, s, n, no_lock(m));

@@ -1,17 +1,21 @@
-// sched/protocol/drift.hpp - the priority of a thread whose goroutine has no P, as templates over the memory
-// (memory.hpp). Who is lowered, and why: handoff.cpp.
+// sched/protocol/drift.hpp - the priority of a detached thread. Templates over the memory (memory.hpp).
 //
-// An M has `drift`, a word of three parts: the state; whether the goroutine had announced its call; how often it has
-// gone adrift, so that a word never comes back.
+// An M is detached (in the code: adrift) while its goroutine runs without a P. sysmon lowers the
+// priority of some detached threads; handoff.cpp says of which, and why.
 //
-//   state     set by                                    meaning                               leaves by
-//   home      its own thread, once                      it has a P, or is on its way to one   who takes its P: ->
-//   adrift adrift    who takes its P                           without a P, at its priority          sysmon: ->
-//   lowering; -> home lowering  sysmon                                    its priority is being changed         sysmon:
-//   -> lowered lowered   sysmon                                    and has been [DRIFT-1]                -> home
+// An M has the word `drift`. It has three parts: the state; whether the goroutine had announced its
+// call; and a count of how often the M was detached. Because of the count, a value never comes back.
 //
-// Its own thread goes home before it takes any lock of the runtime or gets a P, and knows then, for good, whether it
-// was lowered: it waits out `lowering`, which is one system call of a thread that has its priority.
+//   state     set by                    meaning                                  who ends it, and how
+//   home      its own thread, once      it has a P, or is about to get one       the taker of its P: to adrift
+//   adrift    the taker of its P        without a P, at its own priority         sysmon: to lowering
+//                                                                                its own thread: to home
+//   lowering  sysmon                    its priority is being changed            sysmon: to lowered
+//   lowered   sysmon                    its priority was changed [DRIFT-1]       its own thread: to home
+//
+// The thread itself goes home before it takes any lock of the runtime or gets a P. From then on it knows
+// for good whether it was lowered. It waits while the state is `lowering`. That wait is short: one system
+// call of sysmon, whose own priority is not lowered.
 #pragma once
 #include "sched/protocol/memory.hpp"
 
@@ -27,14 +31,15 @@ enum drift_state : std::uint32_t {
   drift_one = 8
 };
 
-/// Who takes m's P, before m can find out.
+/// Caller: the party that takes the P of m, before m can notice.
 template <class A, class M> void drift_begins(M* m, bool announced) {
   std::uint32_t w = A::load(m->drift, std::memory_order_relaxed);
   std::uint32_t next = (w & ~std::uint32_t{drift_one - 1}) + drift_one + (announced ? drift_announced : 0u) + adrift;
-  A::store(m->drift, next, std::memory_order_release, site::drift_begins); // [DRIFT-1] since when, for sysmon
+  A::store(m->drift, next, std::memory_order_release, site::drift_begins); // [DRIFT-1] sysmon sees since when
 }
 
-/// m's own thread. true: it had been lowered. Once only: from then on it is home.
+/// Caller: m's own thread. Returns true if the thread had been lowered; only the first call can, because
+/// m is home afterwards.
 template <class A, class M> [[nodiscard]] bool come_home(M* m) {
   for (int i = 0;;) {
     std::uint32_t w = A::load(m->drift, std::memory_order_relaxed), state = w & drift_states;
@@ -43,13 +48,14 @@ template <class A, class M> [[nodiscard]] bool come_home(M* m) {
       A::pause(i);
       continue;
     }
-    // [DRIFT-1] lowered: from what it was
+    // [DRIFT-1] lowered: the thread sees the priority that it had before
     if (A::cas(m->drift, w, w & ~std::uint32_t{drift_states}, std::memory_order_acquire, site::come_home))
       return state == lowered;
   }
 }
 
-/// Sysmon, which has read w, an `adrift`. lower(): does it. false: m has come home.
+/// Caller: sysmon, which has read w with the state adrift. lower() changes the priority. Returns false
+/// if m has come home.
 template <class A, class M, class Lower> [[nodiscard]] bool lower(M* m, std::uint32_t w, Lower lower) {
   std::uint32_t was = w;
   if (!A::cas(m->drift, was, w + 1u, std::memory_order_relaxed)) return false;

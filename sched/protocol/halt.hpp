@@ -1,30 +1,34 @@
-// sched/protocol/halt.hpp - goroutines stand still and go on again, as templates over the memory (memory.hpp). When
-// that happens, and who decides it: halt.hpp.
+// sched/protocol/halt.hpp - a halt: goroutines stand still, and go on when the halt is lifted. Templates
+// over the memory (memory.hpp). When that happens, and who decides it: sched/runtime/halt.hpp.
 //
-// An M has what the bracket needs; `halted` is a futex word, 1 while goroutines stand still.
+// An M has the words that the bracket needs. `halted` is a futex word, 1 during a halt.
 //
-//   I1  While `halted` is 1, an M that reads it does not switch to a goroutine. Every g0 reads it before each switch.
-//   I2  Goroutines also switch to each other without g0. So the halt takes their bracket away: M::lost = stopped. Such
-//   a
-//       goroutine parks or requeues itself at its next call, and its M is on g0.
-//   I3  `stopped` says nothing about who holds the P: its M does. `gone` says that another M holds it. So `stopped` may
-//       become `free` at any time, by the M itself or by whoever lifts the halt; a stale `stopped` costs one switch.
+//   I1  An M that reads halted = 1 does not switch to a goroutine. Every g0 reads `halted` before each
+//       switch.
+//   I2  Goroutines also switch to each other without g0. So the halt takes their bracket away: it stores
+//       M::lost = stopped. Such a goroutine parks or queues itself at its next call, and its M is then
+//       on g0.
+//   I3  `stopped` does not change who holds the P: the M still does. `gone` says that another M holds it.
+//       So `stopped` may become `free` at any time, by the M itself or by the thread that lifts the halt.
+//       A stale `stopped` costs one switch.
 //
 //   halt:   halted = 1; membarrier [HALT-1]; for each P: read P->m, lost = stopped
-//   giver:  P->m = M [LEND-2]; turn of M = 1 [LEND-1]           M: compiler barrier [HALT-1]; read halted; switch
+//   giver:  P->m = M [LEND-2]; turn of M = 1 [LEND-1]     M: compiler barrier [HALT-1]; read halted; switch
 //   M:      lost: stopped -> free; compiler barrier [HALT-1]; read halted; switch
 //
-// Either the M reads 1 and waits, or the halt finds the M in P->m and its `lost` to be set. What an M that read 0 has
-// begun by then, one switch, is not undone. Halt and lift exclude each other by a lock.
-// Rejected: `gone` for this, too (whoever lifts the halt could not tell an M that holds its P from one whose P was
-// handed off, and two Ms would run on one P); a P that is taken away and given back (needs a second M for each).
+// Either the M reads 1 and waits, or the halt finds the M in P->m and sets its `lost`. An M that read 0
+// may have begun one switch by then. That switch is not undone. A lock makes halt and lift exclusive.
+//
+// Rejected: `gone` instead of `stopped`. The thread that lifts the halt could not tell an M that holds
+// its P from an M whose P was handed off, and two Ms would run on one P.
+// Rejected: to take the P away and give it back later. That needs a second M for each P.
 #pragma once
 #include "sched/protocol/handoff.hpp"
 
 namespace grt::protocol {
 
-/// Under the lock of halts, after halt_begins(). true: M::lost was `announced`, which is over. A thief or sysmon that
-/// is not done with m is waited for.
+/// Caller: holds the lock of halts and has called halt_begins(). Waits for a thief or for sysmon if one
+/// of them is busy with m. Returns true if M::lost was `announced`; that announcement is over.
 template <class A, class M> [[nodiscard]] bool stop(M* m, typename A::lock& thieves) {
   for (int i = 0;; A::pause(i)) {
     lost_state l = A::load(m->lost, std::memory_order_relaxed);
@@ -36,35 +40,36 @@ template <class A, class M> [[nodiscard]] bool stop(M* m, typename A::lock& thie
   }
 }
 
-/// Under the lock of halts.
+/// Caller: holds the lock of halts.
 template <class A, class Word> void halt_begins(Word& halted) {
   A::store(halted, std::uint32_t{1}, std::memory_order_relaxed);
-  A::all_threads_fence(
-      site::halt_fence); // [HALT-1] an M that has read 0 stands in P->m, and its `lost` is as it left it
+  // [HALT-1] an M that has read 0 is in P->m, and we see the `lost` that it stored before
+  A::all_threads_fence(site::halt_fence);
 }
 
-/// m holds its P. Orders nothing: the next bracket does.
+/// m holds its P. Relaxed: the next bracket orders what follows.
 template <class A, class M> GRT_INLINE void let_run(M* m) {
   lost_state l = lost_state::stopped;
   A::cas(m->lost, l, lost_state::free, std::memory_order_relaxed);
 }
 
-/// g0, inside, before it switches to a goroutine, when it has read 1.
+/// Caller: g0, inside, which was about to switch to a goroutine and read halted = 1.
 template <class A, class M, class Word> void await_lift(M* m, Word& halted) {
   do {
     while (A::load(halted, std::memory_order_relaxed) != std::uint32_t{0}) A::futex_wait(halted, 1);
     let_run<A>(m);
-    // [HALT-1] `lost` before `halted`: a halt meanwhile finds it free, or is seen. For the letter of the language: no
-    // compiler moves a load ahead of a compare-and-swap, and the model has none that does.
+    // [HALT-1] `lost` before `halted`: a halt that begins now finds `lost` free, or we read halted = 1. The
+    // fence only satisfies the language standard: no compiler moves a load ahead of a compare-and-swap, so
+    // the model does not try it either.
     A::compiler_fence(site::none);
   } while (A::load(halted, std::memory_order_relaxed) != std::uint32_t{0});
 }
 
-/// g0, outside, whose bracket said no. enter(): tries again. true: it is inside, the P was its own all the time. false:
-/// the P is another M's.
+/// Caller: g0, outside, after its bracket was refused. enter() tries again. Returns true, inside, if the
+/// M held its P all the time. Returns false if the P belongs to another M now.
 template <class A, class M, class Enter> [[nodiscard]] bool rejoin(M* m, Enter enter) {
   for (;;) {
-    // [LOST-1] gone: it sees what it is to find adrift
+    // [LOST-1] gone: m sees what the taker left for it as a detached M
     if (A::load(m->lost, std::memory_order_acquire, site::rejoin) == lost_state::gone) return false;
     let_run<A>(m);
     if (enter()) return true;

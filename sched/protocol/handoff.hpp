@@ -1,31 +1,41 @@
-// sched/protocol/handoff.hpp - how a P gets another M, as templates over the memory (memory.hpp). Who decides it and
-// what a goroutine without a P may do: handoff.cpp; pinned goroutines: pin.cpp.
+// sched/protocol/handoff.hpp - how a P gets another M. Templates over the memory (memory.hpp).
+// sched/monitor/handoff.cpp says who decides it and what a goroutine without a P may do. Pinned
+// goroutines: sched/core/pin.cpp.
 //
-// An M has `p`, `turn`, `rest_next` and what the bracket needs; a P has `m`.
+// An M has `p`, `turn`, `rest_next` and the words that the bracket needs. A P has `m`, its holder.
+// `turn` is a futex word on which an M waits until it is given a P. To give an M its turn is to set it.
 //
-//   T1  An M without a P stands in one list, or one party has taken it from there, or its goroutine still runs.
-//   T2  `turn` is set only by whoever has taken it, once, and reset by the M itself before it stands in a list again.
+//   T1  An M without a P is in exactly one list, or one party has taken it out of the list, or its
+//       goroutine still runs.
+//   T2  Only the party that took the M out of its list sets `turn`, once. The M itself resets it before
+//       it enters a list again.
 //
 //   giver:  to->p = P; P->m = to   [LEND-2]; lost = gone; to->turn = 1 [LEND-1]
 //   to:     turn == 1 [LEND-1]: inside, with `p`
-//   thief:  reads P->m [LEND-2], perhaps the one before: its bracket is another's by now, or none's. The first stands
-//           in `gone` until its goroutine has left it, and is inside from then on; with another P, `p` tells.
+//   thief:  reads P->m [LEND-2]; this may still be the former holder
 //
-// Whoever rests for long ends, and its slot waits for a new thread: it leaves the list under the lock, where nobody can
-// have given it a turn.
+// The former holder's bracket guards another P by now, or none. The thief notices in either case:
+//   - As long as the goroutine of the former holder has not left it, its `lost` is gone.
+//   - From then on it is inside, so the thief gives up.
+//   - If it has got another P, its `p` is no longer the P that the thief looked at.
 //
-// A keeper (pin.cpp) has `vacant`, a futex word: who may lend it a P.
+// An M that has rested for long ends its thread, and its slot waits for a new thread. It leaves the list
+// under the lock, at a moment when nobody can have given it a turn.
 //
-//   vacant    set by                                meaning
-//   free      the keeper, when it holds no P [LEND-3]  the next lender may claim it
-//   claimed   a lender that found it free           it holds a P, or is about to
-//   wanted    a lender that found it claimed        the same, and that lender sleeps: the keeper wakes it
+// A locked M (pin.cpp; in the code: keeper) runs one pinned goroutine and has no P. A lending M (lender)
+// lends it one. The keeper's futex word `vacant` says who may do so:
 //
-// A keeper that is claimed becomes free as soon as its thread gets a core: between its goroutine's park and that it
-// does not wait for anything. A lender that sleeps leaves it that core. A lender that has slept claims by `wanted`,
-// which costs the keeper one needless wake at the most.
+//   state    set by                                    meaning
+//   vacant   the keeper, when it holds no P [LEND-3]   the next lender may claim it
+//   claimed  a lender that found it vacant             the keeper holds a P, or is about to
+//   wanted   a lender that found it claimed            the same; that lender sleeps, the keeper wakes it
 //
-// A P beyond procs keeps its M, which sleeps in no list (retire); set_procs wakes it.
+// A claimed keeper becomes vacant as soon as its thread gets a core: after its goroutine has parked, the
+// keeper waits for nothing else. A lender that sleeps leaves it that core. A lender that has slept claims
+// the keeper by storing `wanted` rather than `claimed`. This costs the keeper at most one needless wake.
+//
+// A P whose number is not below procs is retired. It keeps its M, which sleeps in no list. set_procs
+// wakes it.
 //
 //   M:          asleep = deep; fence; read procs          [RETIRE-1]
 //   set_procs:  procs = n; fence; read P->m, its asleep   [RETIRE-1]
@@ -39,7 +49,8 @@
 namespace grt::protocol {
 
 template <class A, class M> GRT_INLINE void give_turn(M* m) {
-  A::store(m->turn, std::uint32_t{1}, std::memory_order_release, site::give_turn); // [LEND-1] with all it needs
+  A::store(m->turn, std::uint32_t{1}, std::memory_order_release,
+           site::give_turn); // [LEND-1] publishes all that m needs
   A::futex_wake(m->turn);
 }
 
@@ -54,7 +65,7 @@ template <class A, class M> GRT_INLINE void await_turn(M* m) {
 
 enum vacancy : std::uint32_t { claimed, vacant, wanted };
 
-/// A lender. Returns when the keeper is its own: p, lend and lender are its to write.
+/// Caller: a lender. Returns when it has claimed the keeper and may write the keeper's p, lend and lender.
 template <class A, class M> GRT_INLINE void claim_keeper(M* keeper) {
   std::uint32_t was = vacant;
   if (A::cas(keeper->vacant, was, std::uint32_t{claimed}, std::memory_order_acquire, site::claim_keeper)) // [LEND-3]
@@ -64,35 +75,39 @@ template <class A, class M> GRT_INLINE void claim_keeper(M* keeper) {
     A::futex_wait(keeper->vacant, wanted);
 }
 
-/// The keeper, which holds no P any more.
+/// Caller: the keeper, which no longer holds a P.
 template <class A, class M> GRT_INLINE void vacate_keeper(M* keeper) {
-  // [LEND-3] p, lend and lender are the next one's to write
+  // [LEND-3] from here on the next lender may write p, lend and lender
   if (A::exchange(keeper->vacant, std::uint32_t{vacant}, std::memory_order_release, site::vacate_keeper) == wanted)
     A::futex_wake(keeper->vacant);
 }
 
 template <class A, class P, class M> GRT_INLINE void set_holder(P* p, M* m) {
-  A::store(p->m, m, std::memory_order_release, site::set_holder); // [LEND-2] a thief that asks m finds it made
+  A::store(p->m, m, std::memory_order_release, site::set_holder); // [LEND-2] a thief sees m initialised
 }
 
 template <class A, class P> GRT_INLINE auto holder_of(P* p) {
   return A::load(p->m, std::memory_order_acquire, site::holder_of); // [LEND-2]
 }
 
-/// Whoever owns p, by `take` or as its M. `to` has been taken from its list, and gets its turn next.
+/// Caller: owns p, as its M or by `take`. `to` has been taken from its list; the caller gives it its turn
+/// next.
 template <class A, class P, class M> GRT_INLINE void give(P* p, M* to) {
   to->p = p;
   set_holder<A>(p, to);
 }
 
-/// Thief that took for what it found on p: as shut_out(), if p is still the victim's.
+/// Caller: a thief that took because of what it saw on p. Like shut_out() of bracket.hpp, but also returns
+/// false if the victim does not hold p any more.
 template <class A, class M, class P> [[nodiscard]] GRT_INLINE bool shut_out(M* victim, P* p) {
   return shut_out<A>(victim) && victim->p == p;
 }
 
-/// Sysmon, with m the holder of p that it saw. patient(): whether to go on waiting for m to be outside. good(): asked
-/// then. begins(): leaves what m must find once it is adrift, and has the last word on `to`. true: `to` has p, but not
-/// yet its turn.
+/// Caller: sysmon. m is the holder of p that it saw. Takes p from m and gives it to `to`.
+/// patient()  whether to go on waiting for m to be outside
+/// good()     asked once m is outside: whether the caller still wants to take p
+/// begins()   stores what m must find once it is detached, and may still change `to`
+/// Returns true if `to` has p. The caller must then give it its turn.
 template <class A, class P, class M, class Good, class Begins, class Patience>
 [[nodiscard]] GRT_INLINE bool take_for(P* p, M* m, lost_state was, M*& to, typename A::lock& thieves, Good good,
                                        Begins begins, Patience patient) {
@@ -111,11 +126,12 @@ template <class A, class P, class M, class Good, class Begins, class Patience>
   return mine;
 }
 
-/// Owner, inside: announced or gone, whatever others want meanwhile. false: goroutines stand still, nothing was done.
+/// Caller: the owner, inside. Stores `to`, which is announced or gone; denies what others ask meanwhile.
+/// Returns false if goroutines stand still (stopped). Then nothing has changed.
 template <class A, class M> [[nodiscard]] GRT_INLINE bool step_aside(M* m, lost_state to) {
   for (int i = 0;;) {
     lost_state l = lost_state::free;
-    // what it did inside goes by `in` or by the turn
+    // Relaxed: `in`, or the turn that is given, publishes what was done inside.
     if (A::cas(m->lost, l, to, std::memory_order_relaxed)) {
       if (to == lost_state::gone) set_bar<A>(m, bar_gone);
       return true;
@@ -126,10 +142,14 @@ template <class A, class M> [[nodiscard]] GRT_INLINE bool step_aside(M* m, lost_
   }
 }
 
-/// Owner, outside, after announced. announced: it was to the end. gone: it has no P. stopped: its next bracket says no.
+/// Caller: the owner, outside, after a call that was announced. Returns
+/// announced  if nobody took the P; `lost` is now free
+/// gone       if the P belongs to another M now
+/// stopped    if goroutines stand still; the next bracket of the caller is refused
+/// another    if a halt began and was lifted meanwhile; the caller still has its P
 template <class A, class M> GRT_INLINE lost_state step_back(M* m) {
   for (int i = 0;; A::pause(i)) {
-    // [LOST-1] gone: it sees what it is to find adrift. free: the next bracket orders
+    // [LOST-1] gone: m sees what the taker left for it as a detached M. free: the next bracket orders.
     lost_state l = A::load(m->lost, std::memory_order_acquire, site::step_back);
     if (l == lost_state::announced &&
         A::cas(m->lost, l, lost_state::free, std::memory_order_acquire, site::step_back)) // [LOST-1]
@@ -138,11 +158,11 @@ template <class A, class M> GRT_INLINE lost_state step_back(M* m) {
   }
 }
 
-/// g0, without a P: its goroutine has left it.
+/// Caller: g0, without a P, after its goroutine has left it.
 template <class A, class M> GRT_INLINE void is_back(M* m) {
   A::store(m->in, std::uint32_t{1}, std::memory_order_relaxed);
   set_bar<A>(m, open); // H3
-  // [LOST-1] inside for good: a late thief gives up
+  // [LOST-1] m stays inside from here on, so a thief that comes late gives up
   A::store(m->lost, lost_state::free, std::memory_order_release, site::is_back);
 }
 
@@ -153,7 +173,8 @@ template <class A, class M> class resters {
 public:
   typename A::lock lock;
 
-  /// One at rest, or one whose thread has ended: then the caller starts a new one, which awaits its turn.
+  /// Takes an M out of the lists: one that rests, else one whose thread has ended. In the second case the
+  /// caller starts a new thread for it, which awaits its turn. Null: both lists are empty.
   M* take(bool& has_thread) {
     guard hold(lock);
     M* m = resting;
@@ -162,30 +183,32 @@ public:
       resting = m->rest_next;
       return m;
     }
-    m = A::load(threadless, std::memory_order_acquire, site::take_threadless); // [REST-1] with all it has left
-    // nobody else takes from there, so what stands behind m stays
+    m = A::load(threadless, std::memory_order_acquire,
+                site::take_threadless); // [REST-1] all that its thread has left in it
+    // Only the holder of `lock` takes from this list. So rest_next of m cannot change, and m cannot come back.
     while (m &&
            !A::cas(threadless, m, static_cast<M*>(m->rest_next), std::memory_order_acquire, site::take_threadless)) {
     } // [REST-1]
     return m;
   }
 
-  /// Lock held.
+  /// Caller: holds the lock.
   void put(M* m) {
     m->rest_next = resting;
     resting = m;
   }
 
-  /// One that has no thread, or whose thread does nothing with it any more. Takes no lock: that thread may have a low
-  /// priority.
+  /// m has no thread, or a thread that does not use it any more. Takes no lock, because the priority of that
+  /// thread may be lowered.
   void put_threadless(M* m) {
     M* head = A::load(threadless, std::memory_order_relaxed);
     do m->rest_next = head;
     while (!A::cas(threadless, head, m, std::memory_order_release, site::put_threadless)); // [REST-1]
   }
 
-  /// m stands in the list. false: nobody has given it anything for `ns`, and its thread ends; it may belong to another
-  /// one already. ends(): called before that.
+  /// Caller: m's thread; m is in the list. Returns true when m has its turn. Returns false if nobody has
+  /// given it a P for `ns`: the thread must end, and m may belong to a new thread already. ends() is called
+  /// before m becomes available for that.
   template <class Ends> [[nodiscard]] bool await_turn_for(M* m, std::int64_t ns, Ends ends) {
     while (!has_turn<A>(m)) {
       A::futex_wait_for(m->turn, 0, ns);
@@ -193,7 +216,7 @@ public:
       guard hold(lock);
       plain<M*>* at = &resting;
       while (*at && *at != m) at = &static_cast<M*>(*at)->rest_next;
-      if (!*at) continue; // taken from the list: its turn is coming
+      if (!*at) continue; // somebody took it out of the list and is about to set `turn`
       *at = static_cast<M*>(m->rest_next);
       ends();
       put_threadless(m);
@@ -204,12 +227,13 @@ public:
   }
 
   plain<M*> resting{nullptr};
-  typename A::template atomic<M*> threadless{nullptr}; // [REST-1] a thief may still look at them
+  typename A::template atomic<M*> threadless{nullptr}; // [REST-1] never freed, because a thief may still look at them
 };
 
-// ---- Retirement. An M has `asleep`.
+// ---- Retirement. An M has `asleep` (sleep.hpp).
 
-/// With nothing left on its P. false: procs has grown meanwhile. true: it may sleep while `asleep` is deep.
+/// Caller: m, whose P is empty. Returns true if m may sleep as long as `asleep` is deep. Returns false if
+/// procs has grown meanwhile.
 template <class A, class M, class N> [[nodiscard]] bool may_retire(M* m, unsigned id, const N& procs) {
   A::store(m->asleep, std::uint32_t{deep}, std::memory_order_relaxed);
   A::full_fence(site::retire_fence); // [RETIRE-1]
@@ -221,7 +245,8 @@ template <class A, class N> void set_limit(N& procs, unsigned n) {
   A::full_fence(site::procs_fence); // [RETIRE-1] before wake_retired
 }
 
-/// After set_limit. Whoever retired looks again; one that only sleeps does, too, and sleeps on.
+/// Caller: set_procs, after set_limit(). An M that retired looks at procs again. An M that merely sleeps looks
+/// for work once and sleeps on.
 template <class A, class P> void wake_retired(P* p) {
   auto* m = holder_of<A>(p);
   std::uint32_t was = deep;

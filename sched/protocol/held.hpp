@@ -1,15 +1,23 @@
-// sched/protocol/held.hpp - what parks, wakes and picks owe to the scavenger, as templates over the memory
-// (memory.hpp).
+// sched/protocol/held.hpp - the scavenger claims parked goroutines, to drop pages of their stacks: what
+// park, ready and pick must do for that. Templates over the memory (memory.hpp).
 //
-// The states of G::held, and why nobody switches to a goroutine whose pages are being dropped: scavenge.cpp, H1 to H4.
+// sched/monitor/scavenge.cpp says, in H1 to H4, why nobody switches to a goroutine whose pages are being
+// dropped. G::held has these states:
 //
-//   park:   sp = not_saved; reason = why [HELD-1]       scavenger:  held = held_by_scavenger; membarrier [HELD-2]; read reason
-//   ready:  reason = none; compiler barrier [HELD-2]                [HELD-1]; read sp; drop
+//   not_held           nobody has claimed the goroutine
+//   held_by_scavenger  the scavenger has claimed it; it must not run
+//   held_and_wanted    the same, and g0 has picked it: the scavenger makes it runnable again
+//
+//   park:   sp = not_saved; reason = why [HELD-1]
+//   ready:  reason = none; compiler barrier [HELD-2]
 //   picker: read held; run it
+//   scavenger: held = held_by_scavenger; membarrier [HELD-2]; read reason [HELD-1]; read sp; drop pages
 //
-// One of the two sees the other: the picker that finds nobody has made `none` visible to the membarrier. That the pages
-// were dropped before `held` said nobody is the kernel's to see to: madvise returns when no core can use them any more,
-// and a picker stores to them only after it has read `held`.
+// Picker and scavenger: one of the two sees the other. If the picker reads not_held, then reason = none
+// was visible before the membarrier, and the scavenger sees it.
+//
+// No fence is needed between dropping the pages and clearing `held`. madvise() returns only when no core
+// can still use the old pages, and a picker writes to the stack only after it has read `held`.
 #pragma once
 #include "sched/protocol/memory.hpp"
 
@@ -17,42 +25,45 @@ namespace grt::protocol {
 
 enum held_state : std::uint8_t { not_held, held_by_scavenger, held_and_wanted };
 
-/// Owner, once its waiter is published, before the switch, which stores the true sp once nobody stands below it.
+/// Caller: the parking goroutine g, after its waiter is published and before the switch. The switch stores
+/// the real sp after the thread has left the stack.
 template <class A, class G, class Sp, class Why> GRT_INLINE void is_parking(G* g, Sp not_saved, Why why) {
   A::store(g->sp, not_saved, std::memory_order_relaxed);
-  A::store(g->reason, why, std::memory_order_release, site::park_reason); // [HELD-1] who sees it sees sp of this park
+  A::store(g->reason, why, std::memory_order_release, site::park_reason); // [HELD-1] publishes the sp of this park
 }
 
-/// Whoever has taken g out of its queue, before it pushes it.
+/// Caller: the thread that took g out of the place where it waited, before it queues g to run.
 template <class A, class G, class Why> GRT_INLINE void is_runnable(G* g, Why none) {
   A::store(g->reason, none, std::memory_order_relaxed);
-  A::compiler_fence(site::ready_fence); // [HELD-2] before any look at `held`; the scavenger's membarrier is the fence
+  A::compiler_fence(site::ready_fence); // [HELD-2] before any read of `held`; the scavenger's membarrier is the fence
 }
 
-/// g0, which has picked g and found it held. true: the scavenger makes it runnable again. false: it may run now.
+/// Caller: g0, which has picked g and found it held. Returns true if the scavenger will make g runnable
+/// again. Returns false if g may run now.
 template <class A, class G> [[nodiscard]] bool leave_to_holder(G* g) {
   std::uint8_t was = held_by_scavenger;
-  // [HELD-3] what was done with it up to here is the holder's to see, who links it again
+  // [HELD-3] the scavenger, which links g again, sees what was done with g until here
   return A::cas(g->held, was, std::uint8_t{held_and_wanted}, std::memory_order_release, site::held_leave);
 }
 
-/// Scavenger. From here on nobody switches to those of them that are parked.
+/// Caller: the scavenger. From here on nobody switches to those of gs that are parked.
 template <class A, class G> void hold(G* const* gs, unsigned n) {
   for (unsigned i = 0; i < n; i++) A::store(gs[i]->held, std::uint8_t{held_by_scavenger}, std::memory_order_relaxed);
   A::all_threads_fence(site::hold_fence); // [HELD-2]
 }
 
-/// Scavenger. Where the registers of parked g stand; not_saved: it is not parked, or not yet. A guess, unless it is
-/// held.
+/// Caller: the scavenger. Returns the address of the saved registers of g, or not_saved if g is not parked
+/// or has not reached the switch. The answer is a guess unless g is held.
 template <class A, class G, class Sp, class Why> Sp saved_sp(const G* g, Sp not_saved, Why none) {
-  // [HELD-1] sp is of this park
+  // [HELD-1] sp is the one of this park
   if (A::load(g->reason, std::memory_order_acquire, site::held_reason) == none) return not_saved;
   return A::load(g->sp, std::memory_order_relaxed);
 }
 
-/// Scavenger. true: somebody has picked it meanwhile, and leaves it to the caller to make it runnable.
+/// Caller: the scavenger. Releases g. Returns true if g0 has picked g meanwhile; then the caller must make
+/// g runnable.
 template <class A, class G> [[nodiscard]] bool let_go_of(G* g) {
-  // [HELD-3] release: g0 that finds nobody after all
+  // [HELD-3] release, for a g0 that reads not_held after all; acquire, for what g0 did with g before
   return A::exchange(g->held, std::uint8_t{not_held}, std::memory_order_acq_rel, site::held_let_go) == held_and_wanted;
 }
 

@@ -1,18 +1,20 @@
-// sched/protocol/memory.hpp - who may touch what without a lock, as templates over the memory they run on: the memory.
+// sched/protocol/memory.hpp - the memory that the protocols run on.
 //
-// The runtime runs them on std::atomic and membarrier(2) (`hardware`, below); tests/model runs the same text on a
-// memory with store buffers and stale loads, through all interleavings, with each site's order or fence taken away in
-// turn. Nothing else belongs into them: no clock, no queue, no policy of whom to steal from.
+// A protocol says who may touch what without a lock. Each one is written as templates over the class of
+// memory it runs on. The runtime uses std::atomic and membarrier(2) (`hardware`, below). The model
+// (tests/model) runs the same text on a memory with store buffers and stale loads, through all
+// interleavings. It also takes each order and each fence away in turn, and expects a failure. So the
+// protocols contain nothing else: no clock, no queue, and no policy such as whom to steal from.
 //
-//   sched/protocol/bracket.hpp   ask, donate, take: who may touch a P
+//   sched/protocol/bracket.hpp   ask, donate, take: who may touch the queues of a P
 //   sched/protocol/sleep.hpp     watch, submit: who wakes a sleeping M; park
 //   sched/protocol/handoff.hpp   how a P gets another M; retirement
-//   sched/protocol/hold.hpp      a goroutine that has to do with a lock keeps its P
-//   sched/protocol/drift.hpp     the priority of a thread whose goroutine has no P
+//   sched/protocol/hold.hpp      a goroutine keeps its P while it uses a lock of the runtime
+//   sched/protocol/drift.hpp     the priority of a detached thread
 //   sched/protocol/halt.hpp      goroutines stand still at exit
-//   sched/protocol/held.hpp      the scavenger's hold
-//   sched/protocol/look.hpp      how debugging code reads a goroutine that may be running
-//   sync/protocol_mutex.hpp
+//   sched/protocol/held.hpp      the scavenger claims parked goroutines
+//   sched/protocol/look.hpp      how debugging code inspects a goroutine that may be running
+//   sync/protocol_mutex.hpp      the mutex
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -25,12 +27,13 @@
 
 namespace grt::protocol {
 
-/// Each order stronger than relaxed and each fence, by name: what the model takes away. Costs nothing at run time.
+/// A name for each fence and for each order stronger than relaxed, so that the model can take it away. The
+/// names cost nothing at run time.
 enum class site : unsigned char {
   none,
   enter_fence, // sched/protocol/bracket.hpp
-  enter_lost,  // where loads are in order: for the compiler
-  enter_order, // elsewhere
+  enter_lost,  // on cores that keep loads in order: it binds the compiler only
+  enter_order, // on other cores
   leave_in,
   answer_fence,
   answer_lost,
@@ -94,7 +97,7 @@ enum class site : unsigned char {
   count
 };
 
-/// The memory of the machine.
+/// The real memory.
 struct hardware {
   template <class T> using atomic = std::atomic<T>;
   template <class T> using plain = T;
@@ -121,7 +124,7 @@ struct hardware {
   template <class T> static GRT_INLINE T fetch_and(std::atomic<T>& a, T x, std::memory_order o, site = {}) noexcept {
     return a.fetch_and(x, o);
   }
-  // The same on fields of G, which lie in memory that nobody constructs anew.
+  // The same for fields of G. They are plain scalars, because no constructor runs when a slot is used again.
   template <class T>
   requires std::is_scalar_v<T>
   static GRT_INLINE T load(const T& a, std::memory_order o, site = {}) noexcept {
@@ -166,7 +169,7 @@ struct hardware {
 #endif
   }
   static GRT_INLINE void relax() noexcept { arch::relax(); }
-  /// Both stand where a load is about to be repeated and nothing was changed since.
+  /// relax() and pause() belong in loops that repeat a load and change nothing in between.
   static void pause(int& i) noexcept {
     arch::relax();
     if (++i % 1000 == 0) sched_yield();
