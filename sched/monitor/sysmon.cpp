@@ -258,10 +258,9 @@ void* sysmon_main(void*) {
         check_running();
         pages.work(now_ns(), true);
         std::uint64_t now = now_ns(), until = std::max(pages.next, now + ms);
-        bool rest =
-            !pages.left && sysmon_rests() &&
-            !pages.needed(
-                true); // in this order: needed() sees the switches of an M that left the idle list before sysmon_rests()
+        // In this order: once sysmon_rests() is true, an M that leaves the list calls sysmon_rouse(). So a switch
+        // that needed() does not see will wake us.
+        bool rest = !pages.left && sysmon_rests() && !pages.needed(true);
         futex_wait(&calls, n, rest ? -1 : static_cast<std::int64_t>(until - now));
       }
       quiet = 0;

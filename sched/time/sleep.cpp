@@ -1,4 +1,5 @@
-// sched/time/sleep.cpp - the node stands on the sleeper's stack, and it parks under the wheel's own lock.
+// sched/time/sleep.cpp - sleeping. The timer node is on the sleeper's stack, and the sleeper parks under the wheel's own
+// lock.
 #include <grt/time.hpp>
 
 #include <cerrno>
