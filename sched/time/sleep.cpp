@@ -1,5 +1,4 @@
-// sched/time/sleep.cpp - sleeping. The timer node is on the sleeper's stack, and the sleeper parks under the wheel's own
-// lock.
+// sched/time/sleep.cpp - sleeping: the timer node is on the sleeper's stack, which parks under the wheel's lock.
 #include <grt/time.hpp>
 
 #include <cerrno>
