@@ -70,7 +70,7 @@ struct g_ext {
 struct alignas(64) G {
   // line 0: the switch and the wake
   void* sp;           // saved frame                       owner: the switch
-  char* stk;          // top of its window                 owner: whoever runs or binds it
+  char* stk;          // top of its window                 owner: the M that runs or binds it
   detail::waiter w;   // under the lock of the queue it stands in
   std::uint32_t seq;  // bit 0: exception state saved. Above: the count of sched/protocol/look.hpp. Owner: the switch
   g_kind kind;        // immutable while alive

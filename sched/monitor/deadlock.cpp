@@ -37,8 +37,8 @@ bool every_thread_waits_here() noexcept {
 bool deadlock_possible() noexcept { return foreign_blocked() > 0 && !current_poller().armed(); }
 
 void deadlock_check(bool still_asleep) noexcept {
-  static std::uint64_t since,
-      wakes; // Used by the leader alone. A new leader starts over: it was awake in between.
+  // Used by the leader alone. A new leader starts over: it was awake in between.
+  static std::uint64_t since, wakes;
   if (!still_asleep || adrift() || sleeping_ms() < n_made.load(std::memory_order_relaxed) ||
       injected.n.load(std::memory_order_relaxed) || timers_next() != wheel::never || !every_thread_waits_here()) {
     since = 0;

@@ -168,8 +168,7 @@ void await_turn(M* m) noexcept { protocol::await_turn<hardware>(m); }
 
 std::uint64_t thread_cpu_ns(int tid) noexcept {
   timespec t{};
-  clock_gettime(static_cast<clockid_t>(~static_cast<unsigned>(tid) << 3 | 6),
-                &t); // the encoding of pthread_getcpuclockid
+  clock_gettime(static_cast<clockid_t>(~static_cast<unsigned>(tid) << 3 | 6), &t); // as in pthread_getcpuclockid
   return static_cast<std::uint64_t>(t.tv_sec) * 1000000000u + static_cast<std::uint64_t>(t.tv_nsec);
 }
 
@@ -285,8 +284,7 @@ M* reacquire(M* m) noexcept {
   };
   san::release(g);
   bool recorded = hooks.load(std::memory_order_relaxed) & hook_trace;
-  std::uint64_t since =
-      GRT_UNLIKELY(recorded) ? now_ns() : 0; // recorded once it has a P, because recording takes a lock
+  std::uint64_t since = GRT_UNLIKELY(recorded) ? now_ns() : 0; // recorded once it has a P: recording takes a lock
   watch_mutexes(g, "its processor went to others");
   bool fp = hooks.load(std::memory_order_relaxed) & hook_fp;
   if (GRT_UNLIKELY(fp)) fp_leave(g);
@@ -321,8 +319,7 @@ namespace detail {
 bool blocking_begin() noexcept {
   M* m = me();
   if (!m || m->lost.load(std::memory_order_relaxed) == lost_state::announced) return false;
-  if (grt_tls_hold.holds.load(std::memory_order_relaxed))
-    return false;             // user code under a lock of the runtime: a value is moved
+  if (grt_tls_hold.holds.load(std::memory_order_relaxed)) return false; // user code moves a value under a lock
   if (!enter(m)) return true; // detached already: its queues belong to another M
   bool others = !m->p->queue.empty() || injected.n.load(std::memory_order_relaxed);
   holding h; // until the function returns, because at_rest has a lock
@@ -332,8 +329,7 @@ bool blocking_begin() noexcept {
     if (to && !m->keeper) back_to_rest(to);
     return true;
   }
-  if (!protocol::step_aside<hardware>(m, to ? lost_state::gone
-                                            : lost_state::announced)) { // `lost` is no longer free: halt.hpp
+  if (!protocol::step_aside<hardware>(m, to ? lost_state::gone : lost_state::announced)) { // the halt: halt.hpp
     leave(m);
     if (to && !m->keeper) back_to_rest(to);
     return true;

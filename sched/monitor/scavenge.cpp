@@ -196,8 +196,7 @@ bool left_to_scavenger(G* g) noexcept { return protocol::leave_to_holder<hardwar
 pass scavenge(std::uint64_t budget_ns) noexcept {
   if (!slab_begin()) return pass::whole;
   if (!begin_work()) return pass::partial;
-  std::uint64_t end =
-      own_cpu_ns() + budget_ns; // the budget is CPU time: with wall-clock time a busy machine would leave nothing of it
+  std::uint64_t end = own_cpu_ns() + budget_ns; // CPU time: on a busy machine wall-clock time would leave nothing
   if (now_at == stage::idle) begin(false);
   bool more;
   while ((more = step()) && own_cpu_ns() < end) {
@@ -221,8 +220,7 @@ void scavenge_all() noexcept {
     holding h;
     while (!begin_work()) sched_yield();
     if (mine) more = begun == mine && step();
-    else if (now_at != stage::slots ||
-             !step()) { // first finish a sort that is under way: half-sorted slots are in no list
+    else if (now_at != stage::slots || !step()) { // a sort under way ends first: its slots are in no list
       begin(true);
       mine = begun;
     }

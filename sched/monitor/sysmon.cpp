@@ -186,8 +186,7 @@ struct look {
   }
 
   bool take(unsigned i, P* p, std::uint64_t tick, bool computes, std::uint64_t starts_at = 0) noexcept {
-    if (computes && hogs + 1 >= limit)
-      too_many_hogs.store(true, std::memory_order_relaxed); // stored before the new M of the P reads it
+    if (computes && hogs + 1 >= limit) too_many_hogs.store(true, std::memory_order_relaxed); // its new M reads this
     if (!hand_off(p, tick, computes, starts_at)) return false;
     hogs += computes;
     seen[i] = {};

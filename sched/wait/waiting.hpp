@@ -1,5 +1,6 @@
-// sched/wait/waiting.hpp - one wait in one queue that a time or a context can end early. The record is on the waiter's
-// stack.
+// sched/wait/waiting.hpp - one wait in one queue that a time or a context can end early.
+//
+// The record of the wait is on the waiter's stack.
 //
 // `state` changes under the lock of the queue:
 //   idle    -> queued   by the waiter, in enqueue()
