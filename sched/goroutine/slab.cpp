@@ -3,7 +3,7 @@
 // The range is opened in slabs of 2 MB. Slots are never unmapped. But a page that has only free slots can go back to
 // the kernel. It then reads as zeros, which is what free slots look like, too.
 //
-// The sort of the free slots is the scavenger's. The pool is a list of chains of free slots. A sort
+// The pool is a list of chains of free slots. The scavenger sorts them. A sort has three stages:
 //   counting  takes the chains that have not been needed since the last pass, and counts for each page how many of
 //             its slots are in them;
 //   keeping   puts back the slots of pages that are not full;
@@ -296,7 +296,7 @@ static void keep_slot(G* g) noexcept {
   if (++sorter.kept_n < spill_n) return;
   spin_guard hold(lock);
   pool_push(std::exchange(sorter.kept, nullptr));
-  pool_unneeded++; // still unneeded, so the next sort takes this chain with the others; apart, their pages would never be full
+  pool_unneeded++; // so the next sort takes this chain together with the others: else no page fills
   sorter.kept_n = 0;
 }
 
