@@ -71,7 +71,7 @@ struct alignas(64) G {
   // line 0: the switch and the wake
   void* sp;           // saved frame                       owner: the switch
   char* stk;          // top of its window                 owner: the M that runs or binds it
-  detail::waiter w;   // under the lock of the queue it stands in
+  detail::waiter w;   // under the lock of the queue that it is in
   std::uint32_t seq;  // bit 0: exception state saved. Above: the count of sched/protocol/look.hpp. Owner: the switch
   g_kind kind;        // immutable while alive
   wait_reason reason; // set by the owner, cleared by ready(); apart from that for people only

@@ -1,4 +1,4 @@
-// sched/runtime/faults.cpp - stack overflows and accesses to guards: which goroutine caused the fault, and what is reported.
+// sched/runtime/faults.cpp - stack overflows and accesses to guards: which goroutine is it, and what is reported.
 //
 // stack/overflow.cpp has the rule that tells a stack overflow from a bad pointer. This file finds the goroutines:
 //
@@ -90,8 +90,7 @@ void say_overrun(text_out& t, const char* top, const G*& g, stack::bounds& b) no
 
 void invalid_access(const G* self, const stack::bounds& hit, const stack::fault& f) noexcept {
   static std::atomic<bool> told{false};
-  if (f.handled && told.exchange(true, std::memory_order_relaxed))
-    return; // the program may probe memory in this way: report once
+  if (f.handled && told.exchange(true, std::memory_order_relaxed)) return; // the program may probe memory like this
   claim_report();
   {
     text_out t(2);

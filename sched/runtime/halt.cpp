@@ -81,8 +81,7 @@ bool joins_a_waiter(int tid) noexcept {
   if (n <= 0) return false;
   line[n] = 0;
   char* at;
-  if (std::strtol(line, &at, 10) != SYS_futex)
-    return false; // of a running thread the line is "running", which strtol reads as 0
+  if (std::strtol(line, &at, 10) != SYS_futex) return false; // "running" in place of a number is read as 0
   unsigned long long arguments[3];
   for (auto& a : arguments) a = std::strtoull(at, &at, 16);
   return foreign_blocks(static_cast<int>(arguments[2]));

@@ -1,5 +1,4 @@
-// sched/runtime/halt.hpp - goroutines stand still once exit() has begun, and run while a thread of the program waits for
-// them.
+// sched/runtime/halt.hpp - goroutines stand still once exit() has begun, except while a thread of the program waits.
 //
 // After main has returned, destructors of static objects run on one thread. Goroutines that ran at the same time
 // would use objects that have been destroyed. So exit() *halts* them: a goroutine that is running continues to its

@@ -1,5 +1,4 @@
-// sched/runtime/start.cpp - the runtime starts at its first use, in the order of start() below; and what a forked child may
-// do.
+// sched/runtime/start.cpp - the runtime starts at its first use, in the order of start(). What a forked child may do.
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>

@@ -36,8 +36,7 @@ std::terminate_handler terminate_before;
     }
   }
 #ifdef __GLIBCXX__
-  if (terminate_before == __gnu_cxx::__verbose_terminate_handler)
-    claim_report(); // a handler of the program might not end the process
+  if (terminate_before == __gnu_cxx::__verbose_terminate_handler) claim_report(); // another handler might not end it
 #endif
   if (terminate_before) terminate_before();
   std::abort();

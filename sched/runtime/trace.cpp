@@ -56,8 +56,7 @@ bool recording_now() noexcept { return hooks.load(std::memory_order_acquire) & h
 // Writes e to the thread's own track. Returns false if this M has no ring of its own.
 bool put_own(track& t, trace::event& e) noexcept {
   t.writing.store(1, std::memory_order_relaxed);
-  std::atomic_signal_fence(
-      std::memory_order_seq_cst); // [TRACE-2] the store comes before the read of hooks; membarrier is the fence
+  std::atomic_signal_fence(std::memory_order_seq_cst); // [TRACE-2] before the read of hooks; the membarrier fences
   bool on = recording_now(), own = on && t.ring.events;
   if (own) {
     stamp(e);
