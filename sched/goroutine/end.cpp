@@ -1,4 +1,8 @@
-// sched/goroutine/end.cpp - the first function on a goroutine's stack, and what happens when the goroutine ends.
+// sched/goroutine/end.cpp - the first function on a goroutine's stack, and the end of a goroutine.
+//
+// grt_gmain is the first frame of each stack. It runs a goroutine's function and then ends the goroutine. If the next
+// goroutine has never run, the window passes to it without a switch, and grt_gmain loops. grt_end ends a goroutine
+// that has been unwound (goexit.cpp); it never returns.
 #include <cstring>
 #include <cxxabi.h>
 #include <utility>
@@ -53,7 +57,7 @@ GRT_INLINE void end_goroutine([[maybe_unused]] bool may_stay) noexcept {
   if (GRT_UNLIKELY(by_g0)) std::memset(g->closure, 0, sizeof g->closure); // leak checkers read slots, too
   g->kind = g_kind::free;
   std::atomic_thread_fence(std::memory_order_release); // [LOOK-2] a reader that sees the even count sees `free`
-  g->seq += protocol::seq_one;                         // a slot that is free, or has not run yet, has an even count
+  g->seq += protocol::seq_one;                         // the count of a G that does not run is even
   g_put(p, g);
   G* n = pinned ? nullptr : pick(p);
   if (GRT_UNLIKELY(pinned)) m->fate = keeper_fate::ends;

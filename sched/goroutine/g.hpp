@@ -46,7 +46,7 @@ enum class g_kind : std::uint8_t { free, prepared, goroutine, foreign, system };
 /// What a parked goroutine waits for. It is for people; the scheduler never follows it. The note of a goroutine is on
 /// its own stack (G::note), that of a foreign thread is in its g_ext.
 struct park_note {
-  const void* object;   // as for park()
+  const void* object;   // as for park(): what the goroutine waits for, as the program knows it
   std::uint64_t cycles; // arch::cycles() when its P last read the clock before the park (at most 64 turns before)
 };
 
@@ -63,13 +63,13 @@ struct g_ext {
   void* caught = nullptr;     // the exception that was being handled when exit() was called
   int tid = 0;                // foreign: its thread
   G* next_foreign = nullptr;  // foreign: the list of foreign threads (foreign.cpp)
-  park_note note{};           // foreign: what it waits for; G::birth is its futex word then
+  park_note note{};           // foreign: what it waits for; in its G, birth takes the place of G::note
   arch::registers at{};       // foreign: the registers where its thread blocks, on its own stack
 };
 
 struct alignas(64) G {
-  // line 0: the switch and the wake
-  void* sp;           // saved frame                       owner: the switch
+  // cache line 0: what a switch and a wake need
+  void* sp;           // saved stack pointer               owner: the switch
   char* stk;          // top of its window                 owner: the M that runs or binds it
   detail::waiter w;   // under the lock of the queue that it is in
   std::uint32_t seq;  // bit 0: exception state saved. Above: the count of sched/protocol/look.hpp. Owner: the switch
@@ -82,7 +82,7 @@ struct alignas(64) G {
     std::uint32_t note;  // has parked: lower half of the address of its park_note (note_of)
   };
   std::uint8_t ok; // outcome of a wait, 0 or 1, or a state of wait/timed.hpp. The waker writes it before ready()
-  // line 1
+  // cache line 1
   exception_state eh;
   void (*run)(void* closure);
   G* link; // free list, global queue, or list of goroutines that are woken together
@@ -91,7 +91,7 @@ struct alignas(64) G {
   std::uint32_t line;
   std::uint8_t last; // the number of the M it ran on last, modulo 256; written by g0, only under GRT_DEBUG=migrate
   g_ext* ext;
-  // line 2 and 3
+  // cache lines 2 and 3
   void* san; // ASan: fake stack; TSan: fiber
   alignas(8) unsigned char closure[120];
 };

@@ -37,6 +37,7 @@ G* pool;                           // chains of spill_n slots; the chains are li
 std::size_t pool_n, pool_unneeded; // how many chains now; the least number since the last pass
 G* loose; // one chain of any length: slots that threads without a P gave back, or took from the pool
 
+// worth_it: a pass sorts only if it has as many chains.
 constexpr std::size_t page_bytes = 4096, per_page = page_bytes / sizeof(G), worth_it = 4;
 constexpr std::uint8_t empty = 255;
 // For each page: `empty` (under lock), or how many of its slots the sorter has counted (used by the sorter only).
@@ -324,13 +325,13 @@ static bool full_run(std::size_t& first, std::size_t& n) noexcept {
     if (pages[i] != empty) pages[i] = 0;
   }
   sorter.ended.fetch_add(1, std::memory_order_relaxed);
-  sorter.on.store(false, std::memory_order_release); // [SLAB-2] after `ended`
+  sorter.on.store(false, std::memory_order_release); // [SLAB-2] pairs with sorted(), which then reads `ended`
   return false;
 }
 
 bool slab_sorting() noexcept { return sorter.on.load(std::memory_order_relaxed); }
 
-// Calls f for some of the slots taken. Returns true after the last one.
+// Calls f for some of the slots taken; a step must be short. Returns true after the last one.
 template <class F> static bool for_some_taken(F f) noexcept {
   for (int i = 0; i < 4096; i++) {
     G* g = next_taken();

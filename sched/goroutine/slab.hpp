@@ -1,4 +1,4 @@
-// sched/goroutine/slab.hpp - the arena of Gs as a registry.
+// sched/goroutine/slab.hpp - the arena of Gs, which is also the registry of all goroutines.
 #pragma once
 #include <cstdint>
 
@@ -18,6 +18,6 @@ bool slab_sort_begin(bool all) noexcept;
 /// pages to `dropped`.
 bool slab_sort(std::uint64_t& dropped) noexcept;
 bool slab_sorting() noexcept;       // a sort is under way
-unsigned slab_free_most() noexcept; // free slots a P keeps before it gives half of them to the others
+unsigned slab_free_most() noexcept; // how many free slots a P keeps at most; then it gives half of them to the pool
 
 } // namespace grt

@@ -141,7 +141,7 @@ void* spawn_begin_here(void (*run)(void*), const void* site, unsigned line, cons
 
 void spawn_commit(void* closure) noexcept {
   G* g = g_of_closure(closure);
-  hardware::store(g->kind, g_kind::goroutine, std::memory_order_release); // [LOOK-1] after all else that is read of it
+  hardware::store(g->kind, g_kind::goroutine, std::memory_order_release); // [LOOK-1] after all that debug/ reads of g
   san::release(g);
   M* m = me();
   if (GRT_UNLIKELY(!m)) {
@@ -226,7 +226,7 @@ void set_name(std::string_view s) {
   M* m = me();
   if (!m) return;
   G* g = m->g;
-  if (!g->ext) g->ext = new g_ext; // no switch inside
+  if (!g->ext) g->ext = new g_ext; // malloc does not switch, so g is still the current goroutine
   std::memset(g->ext->name, 0, sizeof g->ext->name);
   s.copy(g->ext->name, sizeof g->ext->name - 1);
 }

@@ -66,7 +66,7 @@ std::atomic<std::uint64_t> handoffs{0};
 bool hogs_are_lowered = true;
 
 namespace {
-constexpr std::int64_t rest_ns = 5'000'000'000;
+constexpr std::int64_t rest_ns = 5'000'000'000; // after that time without a P a resting M's thread ends
 
 constinit protocol::resters<hardware, M> at_rest;
 std::atomic<unsigned> n_adrift{0};

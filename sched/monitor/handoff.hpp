@@ -40,16 +40,16 @@ std::uint64_t thread_cpu_ns(int tid) noexcept;
 /// The thread's state letter in /proc/self/task, such as R. 0: the thread is gone.
 char thread_state(int tid) noexcept;
 
-// idle.cpp
+// The following are defined in idle.cpp.
 bool somebody_idles() noexcept;
-std::uint64_t wakes() noexcept;  // sleepers woken to look for work, ever
+std::uint64_t wakes() noexcept;  // how many sleeping Ms have been woken to look for work, ever
 bool sysmon_sleeps() noexcept;   // true: an M is idle; the last one to leave the idle list calls sysmon_rouse
 bool sysmon_rests() noexcept;    // true: sysmon and every M sleep; the first M to leave calls sysmon_rouse
 void announced_begin() noexcept; // from now on one more P may be taken without asking its owner
 void announced_end() noexcept;
 extern std::atomic<unsigned> announced_ps;
 
-// sysmon.cpp
+// The following are defined in sysmon.cpp.
 int sysmon_start() noexcept;  // returns an errno value
 void sysmon_rouse() noexcept; // sysmon looks now
 extern std::atomic<unsigned> threads_max;

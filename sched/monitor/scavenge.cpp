@@ -111,7 +111,7 @@ template <class T> T peek(const T& x) noexcept { return __atomic_load_n(&x, __AT
 bool dead_part(const G* g, stack::span& out) noexcept {
   if (*const_cast<const volatile g_kind*>(&g->kind) != g_kind::goroutine) return false;
   void* sp = protocol::saved_sp<hardware>(g, not_saved, wait_reason::none);
-  const char* top = peek(g->stk); // of the same park, as sp is
+  const char* top = peek(g->stk); // belongs to the same park as sp
   return top && sp && sp != not_saved && stack::below(top, static_cast<const char*>(sp), out);
 }
 

@@ -26,7 +26,8 @@ std::atomic<const void*> told[sites_most]; // by creation site; once it is full,
 std::atomic<bool> armed{false};
 
 bool first_time(const G* g) noexcept {
-  const void* key = static_cast<const char*>(g->site) + g->line; // a file name's address and a line, or a code address
+  // The address of the file's name plus the line, or a code address.
+  const void* key = static_cast<const char*>(g->site) + g->line;
   for (auto& slot : told) {
     const void* was = nullptr;
     if (slot.compare_exchange_strong(was, key, std::memory_order_relaxed)) return true;
@@ -61,7 +62,7 @@ void stall_start() noexcept {
   struct sigaction old, a{};
   sigset_t mask;
   sigaction(SIGURG, nullptr, &old);
-  pthread_sigmask(SIG_SETMASK, nullptr, &mask); // the mask of all threads that run goroutines
+  pthread_sigmask(SIG_SETMASK, nullptr, &mask); // all threads that run goroutines will have this mask
   if ((old.sa_flags & SA_SIGINFO) || old.sa_handler != SIG_DFL || sigismember(&mask, SIGURG) == 1) {
     if (stall_ns)
       text_out(2).str("grt: warning: GRT_DEBUG=stall needs SIGURG, which the program handles or blocks: no reports\n");

@@ -151,7 +151,7 @@ struct look {
       bool called_for = announced && called && work && !idle;
       if (m == s.m && tick != s.tick && (hungry || waits) && poke(m)) {
         if (hungry) hungry--;
-        s.ready.since = s.fresh.since = now; // it has the rest of this slice
+        s.ready.since = s.fresh.since = now; // count again: the P needs time to serve the request
       }
       s = {m, tick, s.ready, s.fresh, announced, now, 0, false};
       if (called_for) (void)take(i, p, tick, false);

@@ -25,9 +25,9 @@ std::atomic<std::uint32_t> halted{0};
 
 namespace {
 constexpr std::uint64_t ms = 1'000'000;
-constexpr std::uint64_t look_ns = 10 * ms, patience_ns = 1000 * ms, warn_ns = 10'000 * ms;
+constexpr std::uint64_t look_ns = 10 * ms, patience_ns = 1000 * ms, warn_ns = 10'000 * ms; // see watch_exit
 
-spin_lock lock;     // held while goroutines are halted or the halt is lifted
+spin_lock lock;     // held while the halt begins or is lifted
 unsigned waits = 0; // under lock: how many waits lift the halt
 M* exiter;          // under lock: the M whose goroutine has called exit(), as long as this M has its P
 

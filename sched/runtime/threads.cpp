@@ -86,7 +86,7 @@ M* m_make(unsigned id) {
   m->id = id;
   m->g = m->g0p = &m->g0;
   m->g0.kind = m->dead.kind = g_kind::system;
-  m->g0.sp = reinterpret_cast<void*>(1); // not fresh
+  m->g0.sp = reinterpret_cast<void*>(1); // not null, because g0 is not a goroutine that has never run
   m->made_before = all_m.load(std::memory_order_relaxed);
   while (!all_m.compare_exchange_weak(m->made_before, m, std::memory_order_release, std::memory_order_relaxed)) {
   } // [MS-1] a reader of the list sees m initialised

@@ -13,14 +13,14 @@ M* m_make(unsigned id);
 int thread_start(void* (*main)(void*), void* arg) noexcept;
 /// The first call of a thread that runs goroutines: it becomes m's thread.
 void thread_enter(M* m) noexcept;
-/// The last call of such a thread.
+/// The last call of a thread that runs goroutines.
 void thread_leave() noexcept;
 /// The number of threads of the runtime.
 unsigned threads() noexcept;
 /// Called once, when the runtime starts: threads made from now on begin with the calling thread's signal mask and
 /// slack.
 void threads_begin() noexcept;
-/// What the thread of an M with a P runs.
+/// The main function of the thread of an M that is made together with a P.
 void* thread_main(void* m);
 
 } // namespace grt

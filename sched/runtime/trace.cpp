@@ -36,7 +36,7 @@ struct ring_of_events {
 };
 struct alignas(64) track {
   std::atomic<std::uint32_t> writing{0};
-  ring_of_events ring{}; // events: null while there is none
+  ring_of_events ring{}; // ring.events is null while there is no ring
 };
 spin_lock lock; // guards the shared track and `now`
 track tracks[procs_max], shared;
@@ -122,13 +122,13 @@ void record(std::size_t events_max) {
   }
   begin_ns = now_ns();
   change_to(phase::on);
-  hooks.fetch_or(hook_trace, std::memory_order_seq_cst); // [TRACE-1] the rings and begin_ns before the hook
+  hooks.fetch_or(hook_trace, std::memory_order_seq_cst); // [TRACE-1] publishes the rings and begin_ns
 }
 
 recording stop_recording() {
   if (!change_from(phase::on))
     throw std::logic_error("grt: no recording runs");      // from here on no thread writes to `shared`
-  hooks.fetch_and(~hook_trace, std::memory_order_seq_cst); // [TRACE-2] before the look at `writing`
+  hooks.fetch_and(~hook_trace, std::memory_order_seq_cst); // [TRACE-2] before the reads of `writing`
   membarrier();
   for (track& t : tracks)
     while (t.writing.load(std::memory_order_acquire)) sched_yield(); // [TRACE-2] sees what the writer wrote

@@ -12,7 +12,7 @@ namespace grt {
 void wheel::turn_to(std::uint64_t tick) noexcept { now = std::max(now, std::min(tick, last - 1)); }
 
 void wheel::place(timer_node* n) noexcept {
-  std::uint64_t t = std::max(n->tick, now + 1); // `last` at the most, so level < levels
+  std::uint64_t t = std::max(n->tick, now + 1); // at most `last`, so level < levels
   int level = (63 - __builtin_clzll((t ^ now) | 63)) / 6;
   int slot = static_cast<int>((t >> (6 * level)) & 63);
   n->level = static_cast<std::uint8_t>(level);

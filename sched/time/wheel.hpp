@@ -29,7 +29,7 @@ struct wheel;
 struct timer_node {
   timer_node* next = nullptr;
   timer_node** link = nullptr;        // the pointer that points at this node; null: not armed
-  std::atomic<wheel*> owner{nullptr}; // changes only under both wheels' locks
+  std::atomic<wheel*> owner{nullptr}; // between two wheels it changes only under the locks of both
   std::uint64_t tick = 0;
   std::uint8_t level = 0, slot = 0;
   /// Called under the wheel's lock, after the node has left the wheel. Returns a goroutine to make runnable once the
@@ -39,7 +39,7 @@ struct timer_node {
 };
 
 struct wheel {
-  static constexpr unsigned tick_shift = 10; // ns
+  static constexpr unsigned tick_shift = 10; // a tick is 2^10 ns
   static constexpr int levels = 9;
   static constexpr std::uint64_t last = ~std::uint64_t{0} >> tick_shift;
   static_assert(last == (std::uint64_t{1} << 6 * levels) - 1);
@@ -54,14 +54,14 @@ struct wheel {
   std::atomic<std::uint64_t> next_ns{never};
   std::uint64_t armed = 0;
 
-  /// Caller holds `lock`. `when_ns` on the steady clock.
+  /// Caller holds `lock`. `when_ns` is a time on CLOCK_MONOTONIC.
   void insert(timer_node* n, std::uint64_t when_ns, std::uint64_t now_ns) noexcept;
   /// Caller holds `lock`. Returns true if the node was armed in this wheel.
   bool remove(timer_node* n) noexcept;
   /// Caller holds `lock`. Advances to `now_ns` and calls fire for every due node, in order. `out` receives the
   /// goroutines to run, linked by G::link.
   void advance(std::uint64_t now_ns, G** out) noexcept;
-  /// Caller holds both locks. Takes over every timer of `from`.
+  /// Caller holds the locks of both wheels. Moves every timer of `from` to this wheel.
   void absorb(wheel& from, std::uint64_t now_ns) noexcept;
 
 private:
