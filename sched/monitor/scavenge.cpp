@@ -35,9 +35,9 @@
 //     its stack pointer has left that stack (arch/*/switch.S). So grt_bind, and handlers of signals that interrupt a
 //     switch, run while sp is still not_saved, or on the stack of the next goroutine. One page below the page of sp
 //     is kept for the frames that come next.
-// H4  A claim may also meet a running goroutine or a reused slot. Then reason is none, and the G is let go. Or a
-//     foreign thread waits with this G. Then its sp is not_saved, stored because the slot may still have the sp of a
-//     goroutine that is gone.
+// H4  The scavenger may also set `held` of a running goroutine or of a reused slot. Then reason is none, and the G is
+//     let go. Or a foreign thread waits with this G. Then its sp is not_saved, stored because the slot may still have
+//     the sp of a goroutine that is gone.
 //
 // The goroutine's own thread does nothing for this. A goroutine is held for some microseconds: it is let go as soon
 // as its own pages are dropped.

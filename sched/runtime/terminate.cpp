@@ -1,5 +1,6 @@
-// sched/runtime/terminate.cpp - std::terminate on a goroutine: reports the goroutine, the exception, and where it was
-// thrown.
+// sched/runtime/terminate.cpp - std::terminate on a goroutine.
+//
+// The report names the goroutine and the exception, and shows where the exception was thrown.
 #include "sched/runtime/terminate.hpp"
 
 #include <cstdlib>

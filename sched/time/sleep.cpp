@@ -1,4 +1,6 @@
-// sched/time/sleep.cpp - sleeping: the timer node is on the sleeper's stack, which parks under the wheel's lock.
+// sched/time/sleep.cpp - sleeping.
+//
+// The timer node is on the stack of the sleeping goroutine, which parks under the lock of its wheel.
 #include <grt/time.hpp>
 
 #include <cerrno>
