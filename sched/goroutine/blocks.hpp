@@ -1,6 +1,7 @@
-// sched/goroutine/blocks.hpp - small objects that are made and dropped all the time: a P keeps some blocks of one size.
+// sched/goroutine/blocks.hpp - a cache in each P of blocks of one size, for small objects that live shortly.
 //
-// It takes a timer's start and stop from 41 to 33 ns, and a context's from 25 to 18. Not where a tool watches the heap.
+// With it, start and stop of a timer take 33 ns instead of 41, and those of a context 18 instead of 25. It is off
+// where a tool watches the heap.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -19,7 +20,7 @@ inline M* with_blocks(std::size_t bytes) noexcept {
   if (GRT_SANITIZED || bytes > block_bytes || (hooks.load(std::memory_order_relaxed) & hook_valgrind)) return nullptr;
   return me();
 }
-/// 16-byte aligned; null: no memory. Any thread.
+/// Returns a block, aligned to 16 bytes; null: no memory. Any thread.
 inline void* block_take(std::size_t bytes) noexcept {
   void* b = nullptr;
   if (M* m = with_blocks(bytes); m && enter(m)) {
@@ -29,9 +30,9 @@ inline void* block_take(std::size_t bytes) noexcept {
     }
     leave(m);
   }
-  return b ? b : ::operator new(std::max(bytes, block_bytes), std::nothrow); // malloc aligns no less
+  return b ? b : ::operator new(std::max(bytes, block_bytes), std::nothrow); // malloc aligns to at least 16 bytes
 }
-/// What block_take(bytes) has given, of whatever thread.
+/// Gives back a block from block_take(bytes). Any thread, not only the one that took it.
 inline void block_give(void* b, std::size_t bytes) noexcept {
   if (M* m = with_blocks(bytes); m && enter(m)) {
     if (m->p->n_blocks < blocks_most) {

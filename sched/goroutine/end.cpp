@@ -1,4 +1,8 @@
-// sched/goroutine/end.cpp - the first function on a goroutine's stack, and what happens when the goroutine ends.
+// sched/goroutine/end.cpp - the first function on a goroutine's stack, and the end of a goroutine.
+//
+// grt_gmain is the first frame of each stack. It runs a goroutine's function and then ends the goroutine. If the next
+// goroutine has never run, the window passes to it without a switch, and grt_gmain loops. grt_end ends a goroutine
+// that has been unwound (goexit.cpp); it never returns.
 #include <cstring>
 #include <cxxabi.h>
 #include <utility>
@@ -10,13 +14,14 @@
 using namespace grt;
 
 namespace {
-// The goroutine's destructors that run last.
+// Runs the destructors of goroutine-local values, which run last.
 GRT_NOINLINE void last_words(G* g) noexcept {
   g->ext->values.destroy();
   if (g->ext->fp_own) arch::fp_load(fp_default);
 }
 
-// The goroutine that runs here has ended. Returns, outside, when `may_stay` and its window has gone to the next one.
+// The running goroutine has ended. Returns only if `may_stay` is set and its window has gone to the next goroutine;
+// the caller is then outside the bracket and runs that goroutine.
 GRT_INLINE void end_goroutine([[maybe_unused]] bool may_stay) noexcept {
   M* m = me();
   G* g = m->g;
@@ -30,15 +35,17 @@ GRT_INLINE void end_goroutine([[maybe_unused]] bool may_stay) noexcept {
     if (hooked & hook_canary) check_overrun(g);
     watch_mutexes(g, "its end");
   }
-  m = enter_here(m); // an end needs a P: its caches take back what the goroutine had
+  m = enter_here(m); // an end needs a P, whose caches take back the slot and the window
   P* p = m->p;
   g_ext* ext = g->ext ? drop_ext(g) : nullptr;
   bool sized = ext && ext->stack_max, pinned = g->pinned;
-  // Who deletes ext, outside the bracket, and closes the window once we have left it.
-  bool by_g0 = GRT_ASAN || ext || (hooked & (hook_valgrind | hook_canary)); // canary: g0 looks before the next one runs
-  san::release(g); // to the next in this slot: chan and sync, which TSan watches, write into it. It hides a race
-                   // between those two
-  record(m, trace::kind::exit, g->id); // first: who sees it counted may end the recording
+  // Must g0 finish the end? It deletes ext outside the bracket, and closes the window once we have left it. With
+  // canaries it checks the window before the next goroutine runs on it.
+  bool by_g0 = GRT_ASAN || ext || (hooked & (hook_valgrind | hook_canary));
+  // Pairs with the next goroutine in this slot, because code that TSan watches (chan, sync) writes into the slot. It
+  // hides races between these two goroutines.
+  san::release(g);
+  record(m, trace::kind::exit, g->id); // before the count: a thread that sees it counted may end the recording
   count_one(p->exited);
   char* stk = g->stk;
 #if GRT_ASAN
@@ -46,11 +53,11 @@ GRT_INLINE void end_goroutine([[maybe_unused]] bool may_stay) noexcept {
   m->dead.san = g->san;
 #endif
   if (GRT_UNLIKELY(ext != nullptr)) san::release(ext);
-  if (GRT_UNLIKELY(pinned)) san::release(m); // destructors of thread_local objects, as the thread ends
-  if (GRT_UNLIKELY(by_g0)) std::memset(g->closure, 0, sizeof g->closure); // leak searches begin in the slots, too
+  if (GRT_UNLIKELY(pinned)) san::release(m); // pairs with destructors of thread_local objects, as the thread ends
+  if (GRT_UNLIKELY(by_g0)) std::memset(g->closure, 0, sizeof g->closure); // leak checkers read slots, too
   g->kind = g_kind::free;
   std::atomic_thread_fence(std::memory_order_release); // [LOOK-2] a reader that sees the even count sees `free`
-  g->seq += protocol::seq_one;                         // a slot that is free, or has not run yet, has an even count
+  g->seq += protocol::seq_one;                         // the count of a G that does not run is even
   g_put(p, g);
   G* n = pinned ? nullptr : pick(p);
   if (GRT_UNLIKELY(pinned)) m->fate = keeper_fate::ends;
@@ -59,17 +66,18 @@ GRT_INLINE void end_goroutine([[maybe_unused]] bool may_stay) noexcept {
     n = nullptr;
   }
 #if !GRT_SANITIZED
-  if (GRT_LIKELY(may_stay && n && !n->sp && !n->stk && !by_g0)) { // the window goes to the next one without a switch
+  if (GRT_LIKELY(may_stay && n && !n->sp && !n->stk && !by_g0)) { // the window goes to n without a switch
     n->stk = stk;
-    n->seq += protocol::seq_one; // it stands on a thread, and g, which ended, has counted itself out
+    n->seq += protocol::seq_one; // n is on a thread now; g has already counted itself out
     m->g = n;
     record(m, trace::kind::run, n->id);
     return leave(m);
   }
 #endif
   if (!n) n = m->g0p;
-  // Still standing on it. The cache is this P's alone and the switch comes before the next get - unless n is fresh:
-  // then its window must be another one. Then, and where there is more to do, g0 puts ours away and runs n.
+  // This code still runs on the window. It may go to the P's cache all the same, because only this P uses the cache
+  // and the switch comes before the next get. The exception is an n that has never run: the switch itself binds a
+  // window to it, which must be another one. In that case, and if by_g0, g0 puts our window away and then runs n.
   if (by_g0 || (!n->sp && n != m->g0p)) {
     m->late = {stk, sized, ext};
     if (n != m->g0p) m->lend = std::exchange(n, m->g0p);
@@ -97,7 +105,7 @@ void grt_gmain(std::uintptr_t release) {
     if (GRT_UNLIKELY(hooks.load(std::memory_order_relaxed) & hook_fp)) fp_arrive(g);
     try {
       g->run(g->closure);
-    } catch (abi::__forced_unwind&) { // no other exception sees this handler: an uncaught one leaves the stack intact
+    } catch (abi::__forced_unwind&) { // an uncaught exception does not see this handler, so its stack stays intact
       end_unwound();
     }
     end_goroutine(true);

@@ -1,22 +1,26 @@
-// sched/goroutine/goexit.cpp - grt::exit: a goroutine leaves from any depth, and its destructors run.
+// sched/goroutine/goexit.cpp - grt::exit: a goroutine ends from any depth, and its destructors run.
 //
-// A forced unwind (Itanium C++ ABI, 1.3.4) with an ordinary C++ exception object: no search phase, the personality
-// routine runs cleanups and lets only catch (...) and catch (abi::__forced_unwind&) in. Before every frame the unwinder
-// asks stop(). grt_gmain, the frame below the goroutine's function, has a handler that only a forced unwind sees; it
-// ends the goroutine there (end_unwound). On the way:
-//   caught and not rethrown     __cxa_end_catch drops the last handler's hold and calls the object's cleanup: report
-//   a noexcept function         the personality or the landing pad calls std::terminate: on_terminate asks terminated()
-//   no unwind tables            the unwinder says that the stack ends, short of the first frame: report
-// The object is of a class of ours, made by make_exception_ptr, so that the C++ runtime counts its handlers: a foreign
-// object, as pthread_cancel's is, may not be caught inside another handler at all (__cxa_begin_catch terminates).
-// Rejected: to throw an ordinary exception and catch it in the first frame. An uncaught exception would find a handler,
-// and its stack would be gone before the report.
+// grt::exit is a forced unwind (Itanium C++ ABI, 1.3.4) with an ordinary C++ exception object. A forced unwind has no
+// search phase. The personality routine runs cleanups, and only catch (...) and catch (abi::__forced_unwind&) see it.
+// The unwinder calls stop() before every frame. grt_gmain, the frame below the goroutine's function, has a handler
+// that only a forced unwind sees; it ends the goroutine there (end_unwound). What can go wrong on the way:
 //
-// pthread_exit is a forced unwind as well (glibc). It would go on to the end of the stack and then end the thread,
-// which is the M's and has a P. The same handler stops it: it ends the goroutine, and the thread stays. Where the
-// unwinder cannot get to the handler (a function without unwind tables, a libc that does not unwind), the thread ends;
-// the destructor of a thread-specific value sees that and reports. Cancellation is off in threads of the runtime: a
-// cancelled thread would be that of whichever goroutine runs there by then.
+//   the exception is caught      __cxa_end_catch drops the last handler's reference and calls the object's cleanup
+//   and not rethrown             function, which reports
+//   a noexcept function          the personality routine or the landing pad calls std::terminate; on_terminate calls
+//                                terminated(), which reports
+//   no unwind tables             the unwinder says that the stack ends before the first frame; stop() reports
+//
+// The object is of a class of our own and made by make_exception_ptr, so that the C++ runtime counts its handlers. A
+// foreign object, such as that of pthread_cancel, may not be caught inside another handler at all (__cxa_begin_catch
+// terminates). Rejected: throwing an ordinary exception and catching it in the first frame. An uncaught exception of
+// the program would then find a handler, and its stack would be gone before the report.
+//
+// pthread_exit is a forced unwind as well (glibc). It would unwind the whole stack and then end the thread, which
+// belongs to the M and has a P. The same handler stops it: the goroutine ends, and the thread stays. If the unwinder
+// cannot reach the handler (a function without unwind tables, a libc that does not unwind), the thread ends; the
+// destructor of a thread-specific value detects that and reports. Cancellation is off in threads of the runtime,
+// because it would hit whichever goroutine happens to run on the cancelled thread.
 #include <cstring>
 #include <cxxabi.h>
 #include <exception>
@@ -45,7 +49,7 @@ struct goroutine_exit {};
 
 void swallowed(_Unwind_Reason_Code, _Unwind_Exception*) { die(me()->g, "grt::exit() was caught and not rethrown"); }
 
-// Runs on the goroutine's stack, perhaps on another thread than the last time.
+// Runs on the goroutine's stack. The thread may be another one at each call.
 _Unwind_Reason_Code stop(int, _Unwind_Action actions, _Unwind_Exception_Class, _Unwind_Exception*, _Unwind_Context*,
                          void*) {
   if (actions & _UA_END_OF_STACK)
@@ -54,7 +58,7 @@ _Unwind_Reason_Code stop(int, _Unwind_Action actions, _Unwind_Exception_Class, _
 }
 } // namespace
 
-// The exception itself is left where it is: that of pthread_exit belongs to the thread, and this is its last use.
+// The exception is not freed: that of pthread_exit belongs to the thread, which does not use it again.
 void end_unwound() noexcept {
   M* m = me();
   *m->eh = {nullptr, 0};
@@ -63,7 +67,8 @@ void end_unwound() noexcept {
 }
 
 namespace {
-// The thread ends, on its own stack. thread_leave() has been called before a thread of the runtime ends as it should.
+// The destructor of the thread-specific value: this thread ends, and the code runs on the thread's own stack. A
+// thread of the runtime that ends normally has called thread_leave() before, so it has no M here.
 void thread_ends(void*) {
   M* m = me();
   if (!m) return;
@@ -97,7 +102,7 @@ void terminated(M* m) noexcept {
   G* g = m->g;
   if (!g->ext || !g->ext->exiting) return;
   const std::type_info* type = abi::__cxa_current_exception_type();
-  if (type && *type != typeid(goroutine_exit) && m->eh->caught != g->ext->caught) return; // a destructor's own trouble
+  if (type && *type != typeid(goroutine_exit) && m->eh->caught != g->ext->caught) return; // a destructor's exception
   die(g, "grt::exit() ran into a noexcept function");
 }
 
@@ -112,9 +117,9 @@ void exit() {
   static_assert(sizeof(std::exception_ptr) == sizeof(void*));
   void* object;
   std::memcpy(&object, static_cast<void*>(&g->ext->exiting), sizeof object); // NOLINT: one pointer, says the assertion
-  auto* e = static_cast<_Unwind_Exception*>(object) - 1; // Itanium C++ ABI, 2.2.1: the header ends with it
+  auto* e = static_cast<_Unwind_Exception*>(object) - 1; // Itanium C++ ABI, 2.2.1: the last part of the header
   e->exception_cleanup = swallowed;
-  m->eh->uncaught++; // every handler that lets it in takes one off, every rethrow puts it back
+  m->eh->uncaught++; // each handler that catches it subtracts one, each rethrow adds one
 #if GRT_ASAN
   __asan_handle_no_return();
 #endif

@@ -1,11 +1,16 @@
 // sched/goroutine/locals.cpp - goroutine-local values.
 //
-// A grt::local has a slot, dense and used again, and a serial number, never used again. A goroutine that has used one
-// has a table by slot in its g_ext, and a list of its values by age. An entry counts only with the right serial: a
-// value of a destroyed local stays in the list, where the goroutine's end finds it, and its entry goes to the slot's
-// next owner. A foreign thread has the same in thread_local storage; it gets no G for it, so nothing is started. Its
-// values go with its thread_local objects, and what those make later goes as thread_end.hpp says. Rejected: a registry
-// of all goroutines' values, so that a dying local could destroy them: somebody may be using one.
+// A grt::local has a slot and a serial number. Slots are dense and are reused; serial numbers are never reused. A
+// goroutine that has used a grt::local has a table in its g_ext, indexed by slot, and a list of its values, ordered
+// by age. A table entry counts only if its serial number matches. So the value of a destroyed local stays in the
+// list, where the end of the goroutine finds it, while the table entry goes to the next owner of the slot.
+//
+// A foreign thread has the same table and list in thread_local storage. It gets no G for that, so the runtime is not
+// started. Its values are destroyed together with its thread_local objects; values that those objects' destructors
+// make are destroyed as thread_end.hpp says.
+//
+// Rejected: a registry of the values of all goroutines, so that a local could destroy them in its destructor. A
+// goroutine may be using one of them at that moment.
 #include "sched/goroutine/locals.hpp"
 
 #include <algorithm>
@@ -20,14 +25,14 @@
 namespace grt {
 namespace {
 constexpr std::uint32_t slots_max = 1 << 16;
-constexpr int rounds = 4; // as PTHREAD_DESTRUCTOR_ITERATIONS
+constexpr int rounds = 4; // the value of PTHREAD_DESTRUCTOR_ITERATIONS
 
 spin_lock lock;
 std::uint64_t used[slots_max / 64]; // under lock
 std::uint32_t low;                  // under lock: no word below has a free bit
 
 thread_local locals of_thread;
-thread_local bool at_its_end; // its `first_end` is destroyed
+thread_local bool at_its_end; // this thread's `first_end` has been destroyed
 struct first_end {
   ~first_end() {
     of_thread.destroy();
@@ -35,7 +40,7 @@ struct first_end {
   }
 };
 
-// For reading: a thread that has none gets no destructor registered.
+// For reading: it registers no destructor for a thread that has no values.
 GRT_INLINE locals* mine() noexcept {
   M* m = me();
   if (GRT_UNLIKELY(!m)) return &of_thread;
@@ -58,7 +63,7 @@ void locals_end() noexcept { of_thread.destroy(); }
 
 void locals::destroy() noexcept {
   for (int round = 0; newest && round < rounds; round++) {
-    detail::local_node* list = newest; // what destructors make begins a new list
+    detail::local_node* list = newest; // values that destructors make begin a new list
     newest = nullptr;
     while (detail::local_node* d = list) {
       list = d->older;

@@ -1,4 +1,4 @@
-// sched/goroutine/locals.hpp - the goroutine-local values one goroutine (or foreign thread) has; see locals.cpp.
+// sched/goroutine/locals.hpp - the goroutine-local values of one goroutine or foreign thread; see locals.cpp.
 #pragma once
 #include <cstdint>
 
@@ -8,7 +8,7 @@ namespace grt {
 
 struct locals {
   struct entry {
-    std::uint64_t serial; // of the grt::local it belongs to; 0: none
+    std::uint64_t serial; // of the grt::local that the value belongs to; 0: none
     detail::local_node* node;
   };
   entry* entries = nullptr; // by local_key::slot
@@ -19,7 +19,8 @@ struct locals {
     return k.slot < n && entries[k.slot].serial == k.serial ? entries[k.slot].node : nullptr;
   }
   void reserve(std::uint32_t slot); // throws std::bad_alloc
-  /// Destroys what there is, newest first, and what those destructors make anew, for 4 rounds; then frees the table.
+  /// Destroys the values, newest first. Values that the destructors make are destroyed in another round, of four
+  /// rounds in all. Then frees the table.
   void destroy() noexcept;
 };
 

@@ -1,10 +1,18 @@
-// sched/goroutine/slab.cpp - where Gs come from: one contiguous reserved arena, opened 2 MB at a time, slots reused for ever.
+// sched/goroutine/slab.cpp - the arena of Gs: one contiguous reserved range, whose slots are reused for ever.
 //
-// Slots are never unmapped, but pages that hold free ones alone go back to the kernel and read as zeros: free slots,
-// still. The scavenger takes the chains that nobody has needed for a pass, counts what of each page is in them, puts
-// the rest back and drops the full pages. They are carved again before new ones are, and keep their window
-// credits. A spawn that finds no slot meanwhile waits until the rest is back; a timer does not wait (g_alloc_now).
-// Slabs are on huge pages while they are whole: khugepaged would fill the gaps of one that is not within seconds.
+// The range is opened in slabs of 2 MB. Slots are never unmapped. But a page that has only free slots can go back to
+// the kernel. It then reads as zeros, which is what free slots look like, too.
+//
+// The pool is a list of chains of free slots. The scavenger sorts them. A sort has three stages:
+//   counting  takes the chains that have not been needed since the last pass, and counts for each page how many of
+//             its slots are in them;
+//   keeping   puts back the slots of pages that are not full;
+//   dropping  drops the full pages.
+// carve() uses dropped pages again before it carves new ones. They keep their window credits in between. A spawn that
+// finds no free slot during a sort waits until the sort has put back the slots that it keeps. A timer does not wait
+// (g_alloc_now).
+//
+// A slab is on huge pages only while it has no dropped page: otherwise khugepaged would fill the gaps within seconds.
 #include "sched/goroutine/slab.hpp"
 
 #include <algorithm>
@@ -21,25 +29,26 @@
 namespace grt {
 namespace {
 constexpr std::size_t slab_bytes = 2 << 20;
-std::uint32_t spill_n = 1024; // in step with stack::batch_most(): a free G holds a window credit
+std::uint32_t spill_n = 1024; // slots in a chain; follows stack::batch_most(), because a free G holds a window credit
 spin_lock lock;
 char *base, *limit;
 std::atomic<char*> opened{nullptr}, carved{nullptr};
-G* pool;                           // chains of spill_n, linked by w.next
-std::size_t pool_n, pool_unneeded; // of them now; at the least since the last pass
-G* loose;                          // one chain of any length: what threads without a P gave back or broke off the pool
+G* pool;                           // chains of spill_n slots; the chains are linked by w.next
+std::size_t pool_n, pool_unneeded; // how many chains now; the least number since the last pass
+G* loose; // one chain of any length: slots that threads without a P gave back, or took from the pool
 
+// worth_it: a pass sorts only if it has as many chains.
 constexpr std::size_t page_bytes = 4096, per_page = page_bytes / sizeof(G), worth_it = 4;
 constexpr std::uint8_t empty = 255;
-// One for each page: `empty` (under lock), or how many of its slots the sorter has counted (its own).
+// For each page: `empty` (under lock), or how many of its slots the sorter has counted (used by the sorter only).
 std::uint8_t* pages;
-std::uint16_t* gaps;             // under lock: of each slab, how many pages are empty
-std::size_t empty_n, empty_from; // under lock: such pages; none stands before
+std::uint16_t* gaps;             // under lock: for each slab, how many of its pages are empty
+std::size_t empty_n, empty_from; // under lock: how many pages are empty; no page before this one is
 struct {
   std::atomic<bool> on{false};         // set and cleared under lock
   std::atomic<std::uint32_t> ended{0}; // sorts so far
   enum { counting, keeping, dropping } stage;
-  G *taken, *next_chain, *at; // all of them; the chain after this; the next slot
+  G *taken, *next_chain, *at; // all slots taken; the chain after the current one; the next slot
   G* kept;
   std::uint32_t kept_n;
   std::size_t page;
@@ -72,7 +81,8 @@ bool open_more() noexcept {
   return true;
 }
 
-// Under lock. n pages of one slab from `first` on are empty, or no longer: the last one that is carved makes it whole.
+// Under lock. n pages of one slab, from `first` on, have become empty (n > 0) or are carved again (n < 0). The slab
+// is whole again once its last empty page is carved.
 void count_gaps(std::size_t first, int n) noexcept {
   std::size_t slab = first * page_bytes / slab_bytes;
   std::uint16_t before = std::exchange(gaps[slab], static_cast<std::uint16_t>(gaps[slab] + n));
@@ -80,7 +90,7 @@ void count_gaps(std::size_t first, int n) noexcept {
   if (!before) madvise(base + slab * slab_bytes, slab_bytes, MADV_NOHUGEPAGE);
 }
 
-// Under lock. Up to n fresh slots, each with a window credit; returns how many.
+// Under lock. Carves up to n new slots, each with a window credit; returns how many.
 std::size_t carve(std::size_t n, char*& first) noexcept {
   if (empty_n) {
     while (pages[empty_from] != empty) empty_from++;
@@ -104,7 +114,8 @@ std::size_t carve(std::size_t n, char*& first) noexcept {
 
 bool slab_start() noexcept {
   void* p = MAP_FAILED;
-  std::size_t n = std::max(stack::most_reserved() / 256, 4 * slab_bytes); // 256 bytes here for some 300 KB there
+  // A slot of 256 bytes here goes with a window of some 300 KB there: 1/256 has room to spare.
+  std::size_t n = std::max(stack::most_reserved() / 256, 4 * slab_bytes);
   for (; n > 2 * slab_bytes; n /= 2)
     if ((p = san::map_quietly(n, PROT_NONE, MAP_NORESERVE)) != MAP_FAILED) break;
   if (p == MAP_FAILED) return false;
@@ -127,10 +138,11 @@ G* slab_end() noexcept {
   return reinterpret_cast<G*>(std::min(opened.load(std::memory_order_acquire), carved.load(std::memory_order_relaxed)));
 }
 
-// None was found since `ended` was `before`. true: some may be now. At the limit of memory, so it may take a while.
+// No slot was found since `ended` was `before`. Waits for a sort that is under way. Returns true if there may be a
+// slot now. Only a program at its limit of memory gets here, so this may take some time.
 static bool sorted(std::uint32_t before) noexcept {
   for (int i = 0; sorter.on.load(std::memory_order_acquire); i++) { // [SLAB-2]
-    if (halted.load(std::memory_order_relaxed)) return false;       // the sorter stands still, too
+    if (halted.load(std::memory_order_relaxed)) return false;       // the halt stops the sorter, too
     if (i < 100) sched_yield();
     else usleep(50);
   }
@@ -221,7 +233,7 @@ void g_put(P* p, G* g) noexcept {
 
 static G* alloc_loose() noexcept {
   held_guard hold(lock);
-  if (!loose) loose = pool_pop(); // what a thread of the program's spawns ends on a P, and comes back from there
+  if (!loose) loose = pool_pop(); // goroutines that foreign threads spawn end on a P, so their slots come back here
   if (!loose) {
     char* at;
     for (std::size_t n = carve(1, at); n; n--, at += sizeof(G)) {
@@ -250,7 +262,7 @@ static G* enter_chain(G* head) noexcept {
 }
 static void start_over() noexcept { sorter.at = enter_chain(sorter.taken); }
 
-// The next slot of those taken, or null. It may be given away then: what it points to is read.
+// Returns the next of the slots taken, or null. The caller may give it away: its link has been read already.
 static G* next_taken() noexcept {
   G* g = sorter.at;
   if (g) sorter.at = g->link ? g->link : enter_chain(sorter.next_chain);
@@ -265,7 +277,7 @@ bool slab_sort_begin(bool all) noexcept {
   std::size_t stay = pool_n - spare;
   for (std::size_t i = 0; i < stay; i++) at = reinterpret_cast<G**>(&(*at)->w.next);
   sorter.taken = std::exchange(*at, nullptr);
-  if (loose) { // or each sort would leave some more there
+  if (loose) { // otherwise each sort would leave more slots there
     loose->w.next = reinterpret_cast<detail::waiter*>(sorter.taken);
     sorter.taken = std::exchange(loose, nullptr);
   }
@@ -285,7 +297,7 @@ static void keep_slot(G* g) noexcept {
   if (++sorter.kept_n < spill_n) return;
   spin_guard hold(lock);
   pool_push(std::exchange(sorter.kept, nullptr));
-  pool_unneeded++; // as it was before: the next sort takes it together with all others, or their pages never fill
+  pool_unneeded++; // so the next sort takes this chain together with the others: else no page fills
   sorter.kept_n = 0;
 }
 
@@ -298,27 +310,28 @@ static void keep_rest() noexcept {
   }
 }
 
-// A run of full pages of one slab; those that are not are forgotten. false: there is none any more.
+// Finds the next run of full pages in one slab, and clears the counts of pages that are not full. Returns false if
+// there is none left.
 static bool full_run(std::size_t& first, std::size_t& n) noexcept {
   spin_guard hold(lock);
-  std::size_t end = page_of(carved.load(std::memory_order_relaxed) + page_bytes - 1); // the last may be there in part
+  std::size_t end = page_of(carved.load(std::memory_order_relaxed) + page_bytes - 1); // the last may be carved in part
   for (std::size_t& i = sorter.page; i < end; i++) {
     if (pages[i] == per_page) {
       std::size_t slab_end = std::min(end, (i * page_bytes / slab_bytes + 1) * (slab_bytes / page_bytes));
       for (first = i, n = 0; i < slab_end && pages[i] == per_page; i++) n++;
-      count_gaps(first, static_cast<int>(n)); // before they go
+      count_gaps(first, static_cast<int>(n)); // before the pages are dropped
       return true;
     }
     if (pages[i] != empty) pages[i] = 0;
   }
   sorter.ended.fetch_add(1, std::memory_order_relaxed);
-  sorter.on.store(false, std::memory_order_release); // [SLAB-2] after `ended`
+  sorter.on.store(false, std::memory_order_release); // [SLAB-2] pairs with sorted(), which then reads `ended`
   return false;
 }
 
 bool slab_sorting() noexcept { return sorter.on.load(std::memory_order_relaxed); }
 
-// Some of the slots taken. true: that was the last.
+// Calls f for some of the slots taken; a step must be short. Returns true after the last one.
 template <class F> static bool for_some_taken(F f) noexcept {
   for (int i = 0; i < 4096; i++) {
     G* g = next_taken();
@@ -349,7 +362,7 @@ bool slab_sort(std::uint64_t& dropped) noexcept {
       std::size_t first, n;
       if (!full_run(first, n)) return false;
       bool gone = madvise(base + first * page_bytes, n * page_bytes, MADV_DONTNEED) == 0;
-      if (!gone) std::memset(base + first * page_bytes, 0, n * page_bytes); // as carve's callers expect it
+      if (!gone) std::memset(base + first * page_bytes, 0, n * page_bytes); // callers of carve expect zeros
       spin_guard hold(lock);
       std::fill_n(pages + first, n, empty);
       empty_n += n;

@@ -1,4 +1,4 @@
-// sched/goroutine/slab.hpp - the arena of Gs as a registry.
+// sched/goroutine/slab.hpp - the arena of Gs, which is also the registry of all goroutines.
 #pragma once
 #include <cstdint>
 
@@ -6,16 +6,18 @@ namespace grt {
 
 struct G;
 struct P;
-bool slab_start() noexcept; // false: no address space
-G* slab_begin() noexcept;   // every slot in [begin, end) is readable for ever; kind says whether it is alive
+bool slab_start() noexcept; // returns false if there is no address space
+G* slab_begin() noexcept;   // every slot in [begin, end) stays readable for ever; `kind` says whether it is in use
 G* slab_end() noexcept;
-/// As g_alloc, but does not wait for a sort. null: no memory, or a sort has all free slots.
+/// Like g_alloc, but does not wait for a sort. null: no memory, or a sort has taken all free slots.
 G* g_alloc_now(P* p) noexcept;
-/// The scavenger, once a pass. false: no slots are worth it. all: also those that were needed a moment ago.
+/// Begins a sort. Caller: the scavenger, once in each pass. Returns false if there are too few slots for a sort.
+/// `all`: takes also the slots that have been needed since the last pass.
 bool slab_sort_begin(bool all) noexcept;
-/// Then this until it says false. Never inside a bracket. Counts the pages that went.
+/// Does a part of the sort. To be called until it returns false, never inside a bracket. Adds the number of dropped
+/// pages to `dropped`.
 bool slab_sort(std::uint64_t& dropped) noexcept;
-bool slab_sorting() noexcept;       // begun, and not over
-unsigned slab_free_most() noexcept; // free slots a P keeps before it gives half of them to the others
+bool slab_sorting() noexcept;       // a sort is under way
+unsigned slab_free_most() noexcept; // how many free slots a P keeps at most; then it gives half of them to the pool
 
 } // namespace grt

@@ -1,4 +1,8 @@
-// sched/goroutine/spawn.cpp - spawning: the slot inside one bracket, the closure outside, the push inside another.
+// sched/goroutine/spawn.cpp - spawning a goroutine in three steps.
+//
+//   spawn_begin   takes a slot, inside a bracket
+//   grt::go       builds the closure in the slot, outside, because this is user code
+//   spawn_commit  pushes the goroutine, inside another bracket
 #include <grt/go.hpp>
 #include <grt/runtime.hpp>
 
@@ -24,11 +28,12 @@ static GRT_NOINLINE void id_refill(P* p, bool in_crowd = false) noexcept {
   std::uint64_t n = in_crowd ? ids_in_crowd : p->id_batch;
   p->id_next = next.fetch_add(n, std::memory_order_relaxed);
   p->id_end = p->id_next + n;
-  if (p->id_batch < ids_most) p->id_batch *= 2; // small programs see small numbers
+  if (p->id_batch < ids_most) p->id_batch *= 2; // batches start small, so that small programs see small numbers
 }
 
-// Inside, and inside on return, on whatever M that takes. Nothing has been allocated and no lock is held, so a
-// goroutine may give way here; that is why this comes first in spawn_begin. [F5 of fair.cpp]
+// Gets new ids for the P. Inside the bracket; also on return, perhaps on another M. A goroutine may yield here,
+// because nothing has been allocated and no lock is held. That is why this is the first step of spawn_begin. [F5 of
+// fair.cpp]
 static GRT_NOINLINE M* next_ids(M* m, bool may_yield) noexcept {
   if (may_yield && m->g->kind == g_kind::goroutine && GRT_UNLIKELY(crowded(m->p))) {
     leave(m);
@@ -39,12 +44,12 @@ static GRT_NOINLINE M* next_ids(M* m, bool may_yield) noexcept {
   return m;
 }
 
-// A thread that starts goroutines will wait for them, perhaps in a destructor, which may not throw (~task,
-// ~error_group): so it takes what it needs for that now.
+// A thread that starts goroutines will wait for them, perhaps in a destructor (~task, ~error_group), which must not
+// throw. So self() makes the record that the wait needs now.
 static GRT_NOINLINE G* foreign_alloc() {
   self();
   static spin_lock lock;
-  static P ids; // only its id fields
+  static P ids; // only its id fields are used
   G* g = g_alloc_anywhere();
   if (!g) return nullptr;
   spin_guard hold(lock);
@@ -84,7 +89,7 @@ static GRT_NOINLINE void set_attr(G* g, const attr& a) {
   if (a.fp_env) {
     ext->fp_own = true;
     ext->fp = arch::fp_save();
-    hooks.fetch_or(hook_fp, std::memory_order_relaxed); // whoever runs it has got it through a queue, so sees this
+    hooks.fetch_or(hook_fp, std::memory_order_relaxed); // an M that runs it got it through a queue, so it sees this
   }
   g->ext = ext.release();
 }
@@ -136,7 +141,7 @@ void* spawn_begin_here(void (*run)(void*), const void* site, unsigned line, cons
 
 void spawn_commit(void* closure) noexcept {
   G* g = g_of_closure(closure);
-  hardware::store(g->kind, g_kind::goroutine, std::memory_order_release); // [LOOK-1] after all else that is read of it
+  hardware::store(g->kind, g_kind::goroutine, std::memory_order_release); // [LOOK-1] after all that debug/ reads of g
   san::release(g);
   M* m = me();
   if (GRT_UNLIKELY(!m)) {
@@ -146,7 +151,7 @@ void spawn_commit(void* closure) noexcept {
     return inject(g);
   }
   m = enter_here(m);
-  record(m, trace::kind::spawn, g->id, m->g->id, g->line); // inside: it may take a lock, and so get a P elsewhere
+  record(m, trace::kind::spawn, g->id, m->g->id, g->line); // inside: it may take a lock, which could change the P
   P* p = m->p;
   g->birth = static_cast<std::uint32_t>(p->tick);
   count_one(p->spawned);
@@ -156,8 +161,8 @@ void spawn_commit(void* closure) noexcept {
   leave(m);
 }
 
-// These three: on g0, inside, under a wheel's lock. So they do not wait for a sort of the free slots: null, and the
-// timer asks again a millisecond later.
+// The next three functions run on g0, inside, under a wheel's lock. So they do not wait for a sort of the free slots:
+// spawn_begin_inside returns null, and the timer tries again a millisecond later.
 G* spawn_fire(void* closure) noexcept {
   G* g = g_of_closure(closure);
   M* m = me();
@@ -221,7 +226,7 @@ void set_name(std::string_view s) {
   M* m = me();
   if (!m) return;
   G* g = m->g;
-  if (!g->ext) g->ext = new g_ext; // no switch inside
+  if (!g->ext) g->ext = new g_ext; // malloc does not switch, so g is still the current goroutine
   std::memset(g->ext->name, 0, sizeof g->ext->name);
   s.copy(g->ext->name, sizeof g->ext->name - 1);
 }

@@ -1,8 +1,10 @@
-// sched/monitor/deadlock.cpp - all goroutines asleep. Called by the leading sleeper when every M sleeps and no timer is set.
+// sched/monitor/deadlock.cpp - reports that all goroutines are asleep.
 //
-// Reported only when every thread of the process is an M or blocks in grt, in two looks 100 ms apart with no wake
-// between: a thread that does anything else, a system call included, may yet send, and so may a timer. The report is
-// debug/'s (sched/core/ports.hpp).
+// The leader asks, when every M sleeps and no timer is set.
+//
+// A deadlock is reported only under two conditions. Every thread of the process must be an M or must block in grt: a
+// thread that does anything else, a system call included, may still send; so may a timer. And this must hold at two
+// looks, 100 ms apart, with no wake between them. debug/ writes the report (sched/core/ports.hpp).
 #include <cstdlib>
 #include <dirent.h>
 
@@ -23,7 +25,7 @@ namespace grt {
 namespace {
 bool every_thread_waits_here() noexcept {
   unsigned blocked = foreign_blocked(), threads = 0;
-  if (!blocked) return false; // main at least would have to wait
+  if (!blocked) return false; // in a deadlock at least main waits
   DIR* d = opendir("/proc/self/task");
   if (!d) return false;
   while (dirent* e = readdir(d)) threads += e->d_name[0] != '.';
@@ -35,7 +37,8 @@ bool every_thread_waits_here() noexcept {
 bool deadlock_possible() noexcept { return foreign_blocked() > 0 && !current_poller().armed(); }
 
 void deadlock_check(bool still_asleep) noexcept {
-  static std::uint64_t since, wakes; // the leader's alone; a new leader begins anew, since it was awake in between
+  // Used by the leader alone. A new leader starts over: it was awake in between.
+  static std::uint64_t since, wakes;
   if (!still_asleep || adrift() || sleeping_ms() < n_made.load(std::memory_order_relaxed) ||
       injected.n.load(std::memory_order_relaxed) || timers_next() != wheel::never || !every_thread_waits_here()) {
     since = 0;

@@ -1,32 +1,41 @@
-// sched/monitor/handoff.cpp - takes the processor away, not the goroutine.
+// sched/monitor/handoff.cpp - hand-off: a P is given to another M while its goroutine goes on without it.
 //
-// C++ code cannot be stopped at any instruction: it may hold malloc's lock. So a P whose M has not come by for long
-// (sysmon.cpp decides) is given to another M; the goroutine runs on under the kernel's scheduler, *adrift*, and queues
-// for a P at its next call into the runtime.
+// C++ code cannot be stopped at an arbitrary instruction: it may hold malloc's lock. So if an M stays outside its
+// bracket for long (sysmon.cpp decides), its P is given to another M. The goroutine keeps running on its own thread,
+// under the kernel's scheduler. It is now *detached* (in the code: adrift). At its next call into the runtime it
+// queues for a P. An M *rests* if it has neither a P nor a goroutine.
 //
-//  an M is  holds a P  M::lost   M::in   leaves by
-//  at work  yes        not gone  0 or 1  hand_off -> adrift; nothing left to do -> idle.cpp
-//  adrift   no         gone      0       its goroutine parks or requeues itself (reacquire), back on g0 -> resting
-//  resting  no         free      1       hand_off gives it a P -> at work; nobody did for long: its thread ends
+//  an M is   holds a P  M::lost   M::in   leaves by
+//  at work   yes        not gone  0 or 1  hand_off -> detached; nothing left to do -> idle.cpp
+//  detached  no         gone      0       its goroutine parks or requeues itself (reacquire), back on g0 -> resting
+//  resting   no         free      1       hand_off gives it a P -> at work; no P for long -> its thread ends
 //
-// A keeper (pin.cpp) does not rest, it waits for its lender.
+// A locked M (in the code: keeper; pin.cpp) does not rest: it waits for its lending M.
 //
-// hand_off, by sysmon: under steal_pair lost -> take; membarrier; look at `in` [BRK-1]. 1: the owner is in its bracket,
-// it comes by after all: back to what it was. 0: it is outside and waits in enter_slow while `take` stands, so the P
-// is ours: P->m = the other M, lost = gone. [LOST-1] M::p stays what it was, for code that wants any P's wheel or dice.
-// The owner itself (blocking(), others waiting) does the same without a barrier, by compare-and-swap free -> gone.
+// hand_off() is called by sysmon. Under steal_pair it sets lost = take, calls membarrier and reads M::in. [BRK-1]
+//   in == 1  The owner is in its bracket, so it will see the requests of others by itself. `lost` is restored.
+//   in == 0  The owner is outside, and waits in enter_slow while `take` stands. So the P is ours: P->m = the other M,
+//            lost = gone. [LOST-1]
+// M::p of the detached M keeps its value, for code that wants the wheel or the dice of any P. In blocking(), if
+// others wait, the owner does the same without a barrier, by a compare-and-swap free -> gone.
 //
-// What a goroutine adrift may do: compute, and block in the kernel. Whatever has to do with a lock of the runtime needs
-// a P first, and keeps it until the lock is free: enter_here() where there is a bracket, hold() elsewhere (hold.hpp).
-// Both lead to reacquire(): it goes to g0 and stands in the global queue, and its M rests.
+// A detached goroutine may compute, and may block in the kernel. For anything that involves a lock of the runtime it
+// needs a P first, and keeps the P until the lock is free: enter_here() where there is a bracket, hold() elsewhere
+// (hold.hpp). Both lead to reacquire(): the thread switches to g0, the goroutine is put into the global queue, and
+// the M rests.
 //
-// Too many hogs must not starve those that hold Ps: a thread adrift whose clock advances gets nice +10, a ninth of the
-// weight (options::hogs). A goroutine that holds a lock of the program's, malloc's for one, keeps others waiting for so
-// much longer at most. Not those that have announced their call (blocking()), nor pinned ones: their thread is the
-// program's. Without privilege a thread does not rise again, so it ends once its goroutine has left it; and as it has a
-// low priority until then, it takes no lock of the runtime on that way (inject_low, put_threadless). Rejected:
-// preempting by signal (unsafe at most instructions); suspending in a signal handler (it may hold malloc's lock);
-// SCHED_IDLE (beside other load nobody gets the lock that such a thread holds); more Ps than procs while somebody hogs.
+// Many hogs (detached goroutines that compute) must not starve the threads that hold Ps. So a detached thread whose
+// CPU clock advances gets nice +10, which is a ninth of the weight (options::hogs). If its goroutine holds a lock of
+// the program, for instance malloc's, then others wait longer for that lock by this factor at most. Two kinds are
+// exempt: goroutines that have announced their call (blocking()), and pinned goroutines, because their thread belongs
+// to the program. A thread without privilege cannot raise its priority again. So it ends once its goroutine has left
+// it. Its priority is low until then, so on that way it takes no lock of the runtime (inject_low, put_threadless).
+//
+// Rejected:
+//   preempting by a signal              unsafe at most instructions
+//   suspending in a signal handler      the goroutine may hold malloc's lock
+//   SCHED_IDLE instead of nice          beside other load nobody gets a lock that such a thread holds
+//   more Ps than procs while hogs run
 #include "sched/monitor/handoff.hpp"
 #include "sched/runtime/threads.hpp"
 
@@ -57,7 +66,7 @@ std::atomic<std::uint64_t> handoffs{0};
 bool hogs_are_lowered = true;
 
 namespace {
-constexpr std::int64_t rest_ns = 5'000'000'000;
+constexpr std::int64_t rest_ns = 5'000'000'000; // after that time without a P a resting M's thread ends
 
 constinit protocol::resters<hardware, M> at_rest;
 std::atomic<unsigned> n_adrift{0};
@@ -69,13 +78,14 @@ void drift_begins(M* m, bool computes, bool announced) noexcept {
   protocol::drift_begins<hardware>(m, announced);
 }
 
-// m's own thread, once its goroutine wants a P or has left it: before any lock. Says in m->low whether it must end.
+// Ends the lowered priority of m's thread. Caller: m's own thread, once its goroutine wants a P or has left it,
+// before any lock is taken. Sets m->low if the priority cannot be raised again; then the thread must end.
 void come_home(M* m) noexcept {
   if (protocol::come_home<hardware>(m))
     m->low = setpriority(PRIO_PROCESS, static_cast<id_t>(m->tid), m->nice_was) != 0; // [DRIFT-1]
 }
 
-// The same thread, on g0.
+// Removes m from the detached Ms. Caller: m's own thread, on g0.
 void drift_leave(M* m) noexcept {
   come_home(m);
   protocol::is_back<hardware>(m);
@@ -84,7 +94,7 @@ void drift_leave(M* m) noexcept {
   n_adrift.fetch_sub(1, std::memory_order_relaxed);
 }
 
-// Those adrift; any thread, without a lock: some may be on their way home.
+// Calls f for each detached M. Any thread. It takes no lock, so an M may get its P back at the same time.
 template <class F> void each_adrift(F f) noexcept {
   for (M* m = all_m.load(std::memory_order_acquire); m; m = m->made_before) { // [MS-1]
     std::uint32_t w = m->drift.load(std::memory_order_acquire);               // [DRIFT-1]
@@ -101,7 +111,7 @@ void* worker_main(void* arg) {
   return nullptr;
 }
 
-// As Go does: a program that needs so many is broken, and would break the machine.
+// Go aborts here as well: a program that needs so many threads is broken, and would exhaust the machine.
 [[noreturn]] void too_many() noexcept {
   claim_report();
   {
@@ -126,7 +136,7 @@ void* worker_main(void* arg) {
   std::abort();
 }
 
-// An M at rest, or a new one whose thread waits likewise. null: no memory or no thread.
+// Returns a resting M, or a new one whose thread waits for a P as well. null: no memory or no thread.
 M* any_resting() noexcept {
   bool has_thread;
   M* m = at_rest.take(has_thread);
@@ -142,7 +152,7 @@ M* any_resting() noexcept {
   return nullptr;
 }
 
-void back_to_rest(M* m) noexcept { // nobody gave it anything
+void back_to_rest(M* m) noexcept { // m has not been given a P
   spin_guard hold(at_rest.lock);
   at_rest.put(m);
 }
@@ -158,22 +168,22 @@ void await_turn(M* m) noexcept { protocol::await_turn<hardware>(m); }
 
 std::uint64_t thread_cpu_ns(int tid) noexcept {
   timespec t{};
-  clock_gettime(static_cast<clockid_t>(~static_cast<unsigned>(tid) << 3 | 6), &t); // as pthread_getcpuclockid makes it
+  clock_gettime(static_cast<clockid_t>(~static_cast<unsigned>(tid) << 3 | 6), &t); // as in pthread_getcpuclockid
   return static_cast<std::uint64_t>(t.tv_sec) * 1000000000u + static_cast<std::uint64_t>(t.tv_nsec);
 }
 
-// R: on a core or waiting for one. 0: it is gone.
+// The state letter of /proc: R means on a core or waiting for one. 0: the thread is gone.
 char thread_state(int tid) noexcept {
   char path[48], line[256];
   std::snprintf(path, sizeof path, "/proc/self/task/%d/stat", tid);
   int fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return errno == ENOENT || errno == ESRCH ? 0 : 'R'; // no descriptor to be had: it is given the benefit
+  if (fd < 0) return errno == ENOENT || errno == ESRCH ? 0 : 'R'; // no descriptor left: assume it is running
   ssize_t n = read(fd, line, sizeof line - 1);
   close(fd);
   if (n <= 0) return 0;
   line[n] = 0;
   const char* end = line + n;
-  while (end > line && *end != ')') end--; // the name may hold anything
+  while (end > line && *end != ')') end--; // skips the thread's name, which may contain any characters
   return end[0] == ')' && end[1] == ' ' ? end[2] : 'R';
 }
 
@@ -188,12 +198,12 @@ bool hand_off(P* vp, std::uint64_t tick, bool computes, std::uint64_t starts_at)
   auto good = [=] { return *const_cast<volatile std::uint64_t*>(&vp->tick) == tick && m->g != m->g0p; };
   auto begins = [=, &to] {
     if (was == lost_state::announced) announced_end();
-    if (m->keeper) to = m->lender; // it waits for just this
+    if (m->keeper) to = m->lender; // the lending M waits for its P
     drift_begins(m, computes, was == lost_state::announced);
     turn(vp);
     if (starts_at) vp->starts_at = starts_at;
   };
-  constexpr std::uint64_t patience_us = 20; // locks of the runtime are held for less
+  constexpr std::uint64_t patience_us = 20; // longer than a lock of the runtime is held
   auto patient = [t0 = arch::cycles()] {
     arch::relax();
     return arch::cycles() - t0 < patience_us * cycles_per_us.load(std::memory_order_relaxed);
@@ -211,15 +221,17 @@ bool hand_off(P* vp, std::uint64_t tick, bool computes, std::uint64_t starts_at)
 void drift_ends(M* m) noexcept { drift_leave(m); }
 
 static void lower_priority(M* m, std::uint32_t drift) noexcept {
-  (void)protocol::lower<hardware>(m, drift, [m] { // false: it has come home
+  (void)protocol::lower<hardware>(m, drift, [m] { // false: m has its P back or is on its way to one
     auto id = static_cast<id_t>(m->tid);
     m->nice_was = getpriority(PRIO_PROCESS, id);
-    // refused (a seccomp filter): it competes as before
+    // If this is refused (a seccomp filter), the thread competes as before.
     setpriority(PRIO_PROCESS, id, std::min(m->nice_was + 10, 19));
   });
 }
 
-// Without the processor that its clock needs to advance a hog is one still: then its state counts, asked for seldom.
+// Decides for each detached M whether it computes, and lowers those that do. A hog that gets no CPU time shows no
+// progress on its clock but is still a hog. So after 100 ms without progress its state is read from /proc instead:
+// seldom, because that costs an open and a read.
 unsigned push_hogs_back() noexcept {
   unsigned n = 0;
   std::uint64_t now = now_ns();
@@ -264,7 +276,7 @@ M* reacquire(M* m) noexcept {
   requeue r;
   check_stack_of(g, &r);
   r.g = g;
-  r.last = m->computes.load(std::memory_order_relaxed); // stale: its place in the queue
+  r.last = m->computes.load(std::memory_order_relaxed); // a stale value only changes its place in the queue
   r.low = m->low;
   r.fn = [](commit_record* c) {
     auto* q = static_cast<requeue*>(c);
@@ -272,7 +284,7 @@ M* reacquire(M* m) noexcept {
   };
   san::release(g);
   bool recorded = hooks.load(std::memory_order_relaxed) & hook_trace;
-  std::uint64_t since = GRT_UNLIKELY(recorded) ? now_ns() : 0; // to be told once it has a processor: that takes a lock
+  std::uint64_t since = GRT_UNLIKELY(recorded) ? now_ns() : 0; // recorded once it has a P: recording takes a lock
   watch_mutexes(g, "its processor went to others");
   bool fp = hooks.load(std::memory_order_relaxed) & hook_fp;
   if (GRT_UNLIKELY(fp)) fp_leave(g);
@@ -286,7 +298,7 @@ M* reacquire(M* m) noexcept {
 
 bool rest(M* m) noexcept {
   come_home(m);
-  if (G* g = m->lend) { // picked, and then the P was gone
+  if (G* g = m->lend) { // g0 had picked it before the P was taken
     m->lend = nullptr;
     m->low ? inject_low(g) : inject(g);
   }
@@ -307,17 +319,17 @@ namespace detail {
 bool blocking_begin() noexcept {
   M* m = me();
   if (!m || m->lost.load(std::memory_order_relaxed) == lost_state::announced) return false;
-  if (grt_tls_hold.holds.load(std::memory_order_relaxed)) return false; // a value that is moved, under a lock
-  if (!enter(m)) return true; // adrift already: the P is another's, and its queues are not ours to look at
+  if (grt_tls_hold.holds.load(std::memory_order_relaxed)) return false; // user code moves a value under a lock
+  if (!enter(m)) return true; // detached already: its queues belong to another M
   bool others = !m->p->queue.empty() || injected.n.load(std::memory_order_relaxed);
-  holding h; // to the end: at_rest has a lock
-  leave(m);  // a thread may be started now
+  holding h; // until the function returns, because at_rest has a lock
+  leave(m);  // any_resting() may start a thread
   M* to = !others ? nullptr : m->keeper ? m->lender : any_resting();
-  if (!enter(m)) { // adrift since a moment ago
+  if (!enter(m)) { // detached since the leave() above
     if (to && !m->keeper) back_to_rest(to);
     return true;
   }
-  if (!protocol::step_aside<hardware>(m, to ? lost_state::gone : lost_state::announced)) { // halt.hpp
+  if (!protocol::step_aside<hardware>(m, to ? lost_state::gone : lost_state::announced)) { // the halt: halt.hpp
     leave(m);
     if (to && !m->keeper) back_to_rest(to);
     return true;
@@ -340,7 +352,7 @@ GRT_OPAQUE static void set_errno(int e) noexcept { errno = e; }
 void blocking_end() noexcept {
   int e = errno;
   M* m = me();
-  watch_mutexes(m->g, "blocking"); // also where its processor is still there: that was luck
+  watch_mutexes(m->g, "blocking"); // also where the P is still here: that it was not taken was luck
   lost_state was = protocol::step_back<hardware>(m);
   if (was == lost_state::announced) announced_end();
   if (was == lost_state::gone) reacquire(m);

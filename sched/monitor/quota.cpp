@@ -1,8 +1,9 @@
 // sched/monitor/quota.cpp - affinity and cgroup quotas, v2 and v1.
 //
-// /proc/self/cgroup names this process's group: "0::/path" (v2), "4:cpu,cpuacct:/path" (v1). The group's limit and each
-// of its ancestors' holds, so the least counts. In a container the path may be one of the host's that is not there;
-// then the mount's root is the group. A file that cannot be read or does not parse sets no limit.
+// /proc/self/cgroup names the group of this process: "0::/path" (v2), "4:cpu,cpuacct:/path" (v1). The limit of the
+// group holds, and that of each of its ancestors, so the least of them counts. In a container the path may be a path
+// of the host that does not exist inside; then the root of the mount is the group. A file that cannot be read or
+// parsed sets no limit.
 #include "sched/monitor/quota.hpp"
 
 #include <algorithm>
@@ -37,7 +38,7 @@ unsigned limit_v2(const char* dir) noexcept { // "max 100000" or "150000 100000"
   return rounded_up(quota, period);
 }
 
-unsigned limit_v1(const char* dir) noexcept { // -1: none
+unsigned limit_v1(const char* dir) noexcept { // the quota is -1 if there is no limit
   char path[path_most + 32], line[64];
   std::snprintf(path, sizeof path, "%s/cpu.cfs_quota_us", dir);
   if (!read_line(path, line, sizeof line)) return UINT_MAX;
@@ -46,7 +47,7 @@ unsigned limit_v1(const char* dir) noexcept { // -1: none
   return rounded_up(quota, read_line(path, line, sizeof line) ? std::atoll(line) : 100000);
 }
 
-// Of mount + group and all above it.
+// The least limit of the directory mount + group and of all above it, up to the mount.
 unsigned least(const char* mount, const char* group, unsigned (*limit)(const char*)) noexcept {
   char dir[path_most];
   int n = std::snprintf(dir, sizeof dir, "%s%s", mount, std::strcmp(group, "/") == 0 ? "" : group);
@@ -82,7 +83,7 @@ unsigned cgroup_limit(const char* root) noexcept {
     if (!group) continue;
     controllers++;
     *group = 0;
-    if (controllers == group) { // v2; beside v1 it is mounted under unified
+    if (controllers == group) { // v2; on a system that has v1 too, v2 is mounted under unified
       for (const char* at : {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"}) {
         std::snprintf(mount, sizeof mount, "%.2048s%s", root, at);
         all = std::min(all, least(mount, group + 1, limit_v2));

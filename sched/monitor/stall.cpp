@@ -1,11 +1,12 @@
-// sched/monitor/stall.cpp - the watchdog: a goroutine that has held its thread for longer than GRT_DEBUG=stall=TIME is reported
-// with its stack, once for each place it was created at.
+// sched/monitor/stall.cpp - the watchdog, GRT_DEBUG=stall=TIME.
 //
-// Only its own thread can walk its stack, so sysmon sends that thread SIGURG and the handler writes the report, on the
-// thread's alternate stack. Debugging code that wants the stack of a goroutine that computes without a P sends the same
-// signal (debug/sample.hpp). The handler is installed if the program did not handle, ignore or block SIGURG when the
-// runtime started: the default is to ignore it. A system call that the thread has just begun may return EINTR. What is
-// announced by blocking() is not reported.
+// The watchdog reports a goroutine that has held its thread for longer than TIME. The report contains the goroutine's
+// stack. It is written once for each place at which goroutines were created. Only a thread itself can walk its stack.
+// So sysmon sends SIGURG to that thread, and the handler writes the report, on the alternate stack of the thread.
+// Debugging code that wants the stack of a detached goroutine sends the same signal (debug/sample.hpp). The handler
+// is installed only if the program did not handle, ignore or block SIGURG when the runtime started; by default the
+// kernel ignores SIGURG. A system call that the thread has just begun may return EINTR. A goroutine in blocking() is
+// not reported.
 #include "sched/monitor/stall.hpp"
 
 #include <atomic>
@@ -21,11 +22,12 @@
 namespace grt {
 namespace {
 constexpr unsigned sites_most = 256;
-std::atomic<const void*> told[sites_most]; // by creation site; when full, all further ones are told
+std::atomic<const void*> told[sites_most]; // by creation site; once it is full, every further stall is reported
 std::atomic<bool> armed{false};
 
 bool first_time(const G* g) noexcept {
-  const void* key = static_cast<const char*>(g->site) + g->line; // a file name's address and a line, or a code address
+  // The address of the file's name plus the line, or a code address.
+  const void* key = static_cast<const char*>(g->site) + g->line;
   for (auto& slot : told) {
     const void* was = nullptr;
     if (slot.compare_exchange_strong(was, key, std::memory_order_relaxed)) return true;
@@ -40,7 +42,7 @@ void on_signal(int, siginfo_t*, void* context) {
   errno = e;
   M* m = me();
   if (sampled || !stall_ns || !m || m->g == m->g0p || m->in.load(std::memory_order_relaxed))
-    return; // it has come by meanwhile
+    return; // the goroutine has entered the runtime since the signal was sent
   G* g = m->g;
   if (first_time(g)) {
     long_text_out t(2);
@@ -60,7 +62,7 @@ void stall_start() noexcept {
   struct sigaction old, a{};
   sigset_t mask;
   sigaction(SIGURG, nullptr, &old);
-  pthread_sigmask(SIG_SETMASK, nullptr, &mask); // the mask of all threads that run goroutines
+  pthread_sigmask(SIG_SETMASK, nullptr, &mask); // all threads that run goroutines will have this mask
   if ((old.sa_flags & SA_SIGINFO) || old.sa_handler != SIG_DFL || sigismember(&mask, SIGURG) == 1) {
     if (stall_ns)
       text_out(2).str("grt: warning: GRT_DEBUG=stall needs SIGURG, which the program handles or blocks: no reports\n");

@@ -1,22 +1,25 @@
-// sched/runtime/faults.cpp - stack overflows and accesses to guards: whose fault is it, and what is said about it.
+// sched/runtime/faults.cpp - stack overflows and accesses to guards: which goroutine is it, and what is reported.
 //
-// stack/overflow.cpp has the rule that tells a stack overflow from a bad pointer. Here goroutines come in:
-//   overflow        "grt: fatal: goroutine 7 [name]: stack overflow: ..." and the process aborts
-//   bad pointer     "grt: fatal: goroutine 7 [name]: invalid access at 0x..., which lies in the guard below the stack
-//   of
-//                   goroutine 9", then the signal takes its course: it is an invalid access like any other
-//   anything else   nothing, but a report that another thread is writing is finished first
+// stack/overflow.cpp has the rule that tells a stack overflow from a bad pointer. This file finds the goroutines:
 //
-// Canaries. Where there are no guards, an overflow runs on: 64 KB below the window that nobody uses, then the frames of
-// the goroutine below, and so on, down to the 8 MB of inaccessible memory below the arena. The goroutines below then do
-// anything: fault, hang, call what they find. So canaries are looked at
-//   when a goroutine parks or ends                     its own
-//   before a goroutine runs again                      the one of the window above, too: its frames may be destroyed
-//   whenever sysmon looks around                       of all that run on a P
-//   in the handler of a fault, and before any report   all of them: they are the likeliest cause
-// A frame may be larger than a canary and leave it out. Where time permits, anything that was written below counts,
-// too. A report needs nothing that stands on a goroutine's stack: Gs are in the slab, and the handler has a stack of
-// its own.
+//   overflow       report "grt: fatal: goroutine 7 [name]: stack overflow: ...", then abort
+//   bad pointer    report "grt: fatal: goroutine 7 [name]: invalid access at 0x..., which lies in the guard below the
+//                  stack of goroutine 9"; then the signal takes its course, as for any other invalid access
+//   anything else  no report; but a report that another thread is writing is finished first
+//
+// Canaries. Without guards, an overflow is not stopped. It writes to the 64 KB below the window, which nobody uses,
+// then to the frames of the goroutine below, and so on, down to the 8 MB of inaccessible memory below the arena. The
+// goroutines below then do anything: they fault, hang, or call what they find. So canaries are checked
+//
+//   when a goroutine parks or ends                    its own canary
+//   before a goroutine runs again                     the canary of the window above, too, because an overflow there
+//                                                     may have destroyed the goroutine's frames
+//   at each look of sysmon                            the canaries of all goroutines that run on a P
+//   in the handler of a fault, before any report      all canaries, because an overflow is the likeliest cause
+//
+// A frame may be larger than a canary and skip it. So where time permits, anything that was written below the window
+// counts as an overflow, too. A report needs nothing that is on a goroutine's stack: Gs are in the slab, and the
+// handler has a stack of its own.
 #include "sched/runtime/faults.hpp"
 
 #include <algorithm>
@@ -36,7 +39,7 @@ namespace grt {
 namespace {
 bool looks_at_canaries() noexcept { return hooks.load(std::memory_order_relaxed) & hook_canary; }
 
-// Whoever stands on this window, perhaps not running. null: nobody, or it ends at this moment.
+// Returns the goroutine that owns this window, running or not. null: there is none, or it ends at this moment.
 const G* owner_of(const stack::bounds& window) noexcept {
   const G* end = slab_begin() ? slab_end() : nullptr;
   for (const G* g = slab_begin(); g < end; g++) {
@@ -54,7 +57,7 @@ void say_owner(text_out& t, const G* g) noexcept {
 }
 
 [[noreturn]] void die() noexcept {
-  std::signal(SIGABRT, SIG_DFL); // a handler would run on a stack of which nothing is left
+  std::signal(SIGABRT, SIG_DFL); // a handler would run on a stack that has no room left
   write_backtrace(2);
   std::abort();
 }
@@ -87,7 +90,7 @@ void say_overrun(text_out& t, const char* top, const G*& g, stack::bounds& b) no
 
 void invalid_access(const G* self, const stack::bounds& hit, const stack::fault& f) noexcept {
   static std::atomic<bool> told{false};
-  if (f.handled && told.exchange(true, std::memory_order_relaxed)) return; // it may be how that program probes memory
+  if (f.handled && told.exchange(true, std::memory_order_relaxed)) return; // the program may probe memory like this
   claim_report();
   {
     text_out t(2);
@@ -108,7 +111,7 @@ void invalid_access(const G* self, const stack::bounds& hit, const stack::fault&
 }
 
 void judge(const stack::fault& f) noexcept {
-  if (!f.handled && reporting()) std::abort(); // a frame that cannot be read
+  if (!f.handled && reporting()) std::abort(); // the report itself met a frame that cannot be read
   M* m = me();
   const G* self = m && m->g != m->g0p && m->g->kind == g_kind::goroutine ? m->g : nullptr;
   stack::bounds own{}, hit{};
@@ -124,7 +127,7 @@ void judge(const stack::fault& f) noexcept {
   else if (!f.handled) await_report();
 }
 
-// Before another report, by whoever has the claim.
+// Called before another report, by the thread that has claimed the report.
 void note_overrun() noexcept {
   if (!looks_at_canaries()) return;
   const char* top = stack::find_overrun();
@@ -147,7 +150,7 @@ void canaries_begin() noexcept {
 }
 
 void report_overrun(const char* top) noexcept {
-  claim_report(false); // this is the cause
+  claim_report(false); // this overflow is the cause of whatever else is reported
   {
     text_out t(2);
     const G* g;

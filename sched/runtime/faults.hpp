@@ -6,26 +6,26 @@
 
 namespace grt {
 
-/// Once, at the start.
+/// Called once, when the runtime starts.
 void faults_start() noexcept;
-/// A window ran over: `top` names it. Any thread.
+/// Reports that the window with this `top` has overflowed. Any thread.
 [[noreturn]] void report_overrun(const char* top) noexcept;
 
-/// A window has been made that has no guard: from now on canaries are looked at. Any thread; more than once.
+/// A window without a guard has been made: from now on canaries are checked. Any thread; may be called again.
 void canaries_begin() noexcept;
 
-// Under hook_canary.
-/// Before g gives way: its canary.
+// The following are called only under hook_canary.
+/// Checks the canary of g, before g gives way.
 void check_canary(const G* g) noexcept;
-/// Where g ends: also what its canary cannot tell. Cost: a system call.
+/// Checks g where it ends: also for an overflow that skipped the canary. Costs a system call.
 void check_overrun(const G* g) noexcept;
-/// Before g runs again: whether an overflow of the window above may have destroyed its frames.
+/// Checks, before g runs again, whether an overflow of the window above may have destroyed its frames.
 void check_frames(const G* g) noexcept;
-/// Sysmon, at each look: whoever runs on a P.
+/// Checks all goroutines that run on a P. Caller: sysmon, at each look.
 void check_running() noexcept;
 
 void about_to_run_slow(M* m, const G* g) noexcept;
-/// On g0, before it switches to g: the event record and canaries.
+/// Records that g runs and checks canaries. Caller: g0, before it switches to g.
 GRT_INLINE void about_to_run(M* m, const G* g) noexcept {
   if (GRT_UNLIKELY(hooks.load(std::memory_order_relaxed) & (hook_trace | hook_canary))) about_to_run_slow(m, g);
 }

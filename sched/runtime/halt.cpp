@@ -25,11 +25,11 @@ std::atomic<std::uint32_t> halted{0};
 
 namespace {
 constexpr std::uint64_t ms = 1'000'000;
-constexpr std::uint64_t look_ns = 10 * ms, patience_ns = 1000 * ms, warn_ns = 10'000 * ms;
+constexpr std::uint64_t look_ns = 10 * ms, patience_ns = 1000 * ms, warn_ns = 10'000 * ms; // see watch_exit
 
-spin_lock lock;     // of halts and lifts
-unsigned waits = 0; // under lock: waits that keep goroutines running
-M* exiter;          // under lock: the M whose goroutine has called exit(), while it has its P
+spin_lock lock;     // held while the halt begins or is lifted
+unsigned waits = 0; // under lock: how many waits lift the halt
+M* exiter;          // under lock: the M whose goroutine has called exit(), as long as this M has its P
 
 // Under lock.
 int exit_tid;
@@ -48,13 +48,13 @@ void halt() noexcept {
   });
 }
 
-// Under lock. The goroutine that has called exit() never comes back to the runtime, so its P goes to another M at once.
-// Without a thread for that, sysmon tries again when there is something to run.
+// Under lock. The goroutine that has called exit() never comes back to the runtime, so its P goes to another M at
+// once. If there is no thread for that, sysmon tries again when there is something to run.
 void hand_over_exiters() noexcept {
   if (!exiter) return;
   for (int i = 0; i < 1000 && exiter->lost.load(std::memory_order_acquire) != lost_state::gone; i++) { // [LOST-1]
     P* p = exiter->p;
-    if (!hand_off(p, p->tick, false, 0)) sched_yield(); // a thief is there
+    if (!hand_off(p, p->tick, false, 0)) sched_yield(); // a thief is at work on this P
   }
   if (exiter->lost.load(std::memory_order_acquire) != lost_state::gone) return; // [LOST-1]
   drift_ends(exiter);
@@ -69,8 +69,8 @@ void lift() noexcept {
   futex_wake(&halted, INT_MAX);
 }
 
-// Is that thread in pthread_join of one that waits in grt? pthread_join waits on a futex whose value is the id of the
-// thread that it joins. false also where /proc does not tell.
+// Is thread `tid` in pthread_join, and does the thread that it joins wait in grt? pthread_join waits on a futex whose
+// value is the id of the thread that it joins. Returns false also if /proc does not tell.
 bool joins_a_waiter(int tid) noexcept {
   char path[48], line[200];
   std::snprintf(path, sizeof path, "/proc/self/task/%d/syscall", tid);
@@ -81,7 +81,7 @@ bool joins_a_waiter(int tid) noexcept {
   if (n <= 0) return false;
   line[n] = 0;
   char* at;
-  if (std::strtol(line, &at, 10) != SYS_futex) return false; // "running" is 0
+  if (std::strtol(line, &at, 10) != SYS_futex) return false; // "running" in place of a number is read as 0
   unsigned long long arguments[3];
   for (auto& a : arguments) a = std::strtoull(at, &at, 16);
   return foreign_blocks(static_cast<int>(arguments[2]));
@@ -98,10 +98,10 @@ bool somebody_could_run() noexcept {
 
 void halt_at_exit() noexcept {
   if (forked.load(std::memory_order_relaxed)) return;
-  await_report(); // what dies at this moment ends the process, not exit()
+  await_report(); // a thread that is writing a fatal report ends the process, not exit()
   M* m = me();
   if (m) thread_leave();
-  if (m && m->lost.load(std::memory_order_acquire) == lost_state::gone) { // [LOST-1] it had no P any more
+  if (m && m->lost.load(std::memory_order_acquire) == lost_state::gone) { // [LOST-1] its M is detached
     drift_ends(m);
     m = nullptr;
   }
@@ -113,7 +113,7 @@ void halt_at_exit() noexcept {
     exiter = m;
     if (!waits) halt();
   }
-  sysmon_rouse(); // it may sleep for long
+  sysmon_rouse(); // sysmon may be in a long sleep, and has to watch the exit
 }
 
 bool lift_halt::begin() noexcept {

@@ -1,4 +1,4 @@
-// sched/runtime/map.hpp - an object that lives as long as the process, on pages of its own.
+// sched/runtime/map.hpp - makes an object that lives as long as the process, on pages of its own.
 #pragma once
 #include <new>
 #include <system_error>

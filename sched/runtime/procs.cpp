@@ -1,4 +1,4 @@
-// sched/runtime/procs.cpp - Ps are made as their number grows, and never unmade.
+// sched/runtime/procs.cpp - the number of Ps. Ps are made when the number grows, and are never destroyed.
 #include "sched/runtime/procs.hpp"
 
 #include <stdexcept>
@@ -19,8 +19,8 @@ std::atomic<P*> all_p[procs_max];
 std::atomic<unsigned> n_procs{0}, n_made{0};
 
 namespace {
-spin_lock changing;                    // held over thread creation: only the start and set_procs take it
-std::atomic<bool> procs_follow{false}; // what the system allows: no number was asked for
+spin_lock changing; // held while threads are created; taken by the start, set_procs() and sysmon (follow_cpus) only
+std::atomic<bool> procs_follow{false}; // the number of Ps follows what the system allows, because none was requested
 
 struct sightings {
   P::sighting of[procs_max];
@@ -40,9 +40,9 @@ void make_procs(unsigned n) {
       p->random = i * 77777 + 88172645;
       p->m.store(m, std::memory_order_relaxed);
       m->p = p;
-    } // else its thread could not be had the last time
+    } // otherwise the P was made before, but its thread could not be started
     all_p[i].store(p, std::memory_order_relaxed);
-    n_made.store(i + 1, std::memory_order_release); // [PROCS-1] all_p below is set
+    n_made.store(i + 1, std::memory_order_release); // [PROCS-1] a reader sees all_p set up to here
     if (int error = thread_start(thread_main, p->m.load(std::memory_order_relaxed))) {
       n_made.store(i, std::memory_order_relaxed);
       throw std::system_error(error, std::generic_category(), "grt: cannot start a thread");
@@ -55,7 +55,7 @@ void procs_begin(unsigned n, bool follow_the_system) {
   held_guard hold(changing);
   n_procs.store(n, std::memory_order_relaxed);
   make_procs(n);
-  procs_follow.store(follow_the_system, std::memory_order_release); // [START-2] all else stands
+  procs_follow.store(follow_the_system, std::memory_order_release); // [START-2] all Ps have been made
 }
 
 unsigned procs() {
@@ -78,7 +78,7 @@ void follow_cpus() noexcept {
   if (n == n_procs.load(std::memory_order_relaxed)) return;
   try {
     change_procs(n);
-  } catch (const std::system_error&) { // no thread: next time
+  } catch (const std::system_error&) { // no thread could be started: sysmon tries again
   }
 }
 

@@ -3,9 +3,10 @@
 
 namespace grt {
 
-/// At the start, under the lock of starters. @throws std::system_error: no memory, or no thread
+/// Makes the first n Ps. Caller: the start of the runtime, under its lock. @throws std::system_error: no memory, or
+/// no thread
 void procs_begin(unsigned n, bool follow_the_system);
-/// sysmon: affinity or quota may have changed.
+/// Changes the number of Ps if affinity or quota have changed. Caller: sysmon.
 void follow_cpus() noexcept;
 
 } // namespace grt

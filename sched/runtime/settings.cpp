@@ -25,7 +25,7 @@ namespace {
   std::_Exit(2);
 }
 
-// An unsigned number with an optional K, M or G.
+// Parses an unsigned number, optionally followed by K, M or G.
 bool parse_size(const char* s, unsigned long long& out) {
   char* end;
   if (*s < '0' || *s > '9') return false;
@@ -35,7 +35,7 @@ bool parse_size(const char* s, unsigned long long& out) {
   return !errno && !end[shift != 0] && out <= ULLONG_MAX >> shift && (out <<= shift, true);
 }
 
-// An unsigned number with us, ms or s.
+// Parses an unsigned number followed by us, ms or s.
 bool parse_time(std::string_view s, std::uint64_t& out_ns) {
   std::uint64_t n = 0, unit = 0;
   auto [end, error] = std::from_chars(s.data(), s.data() + s.size(), n);
@@ -45,7 +45,7 @@ bool parse_time(std::string_view s, std::uint64_t& out_ns) {
   return error == std::errc() && unit && !__builtin_mul_overflow(n, unit, &out_ns);
 }
 
-// GRT_DEBUG=migrate,stall=100ms
+// Parses a value such as GRT_DEBUG=migrate,stall=100ms.
 void read_debug(const char* value, settings& s) {
   std::string_view rest = value;
   for (bool more = !rest.empty(); more;) {

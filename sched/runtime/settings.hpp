@@ -17,8 +17,8 @@ struct settings {
   std::uint32_t debug_hooks = 0; // hooks.hpp
 };
 
-/// A variable wins over an option. A bad variable ends the program with a message and status 2.
-/// @throws std::invalid_argument: a bad option
+/// Reads the options and the variables. A variable overrides an option. A bad variable ends the program with a
+/// message and status 2. @throws std::invalid_argument: a bad option
 settings read_settings(const options& asked);
 
 } // namespace grt

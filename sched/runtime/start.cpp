@@ -1,4 +1,4 @@
-// sched/runtime/start.cpp - the runtime starts at its first use, in the order below; and what a forked child may do.
+// sched/runtime/start.cpp - the runtime starts at its first use, in the order of start(). What a forked child may do.
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
@@ -36,12 +36,15 @@ std::uint64_t stall_ns, origin_ns, origin_cycles;
 
 namespace {
 std::atomic<bool> started{false};
-spin_lock starting; // held over thread creation: only starters take it
+spin_lock starting; // held while threads are created; only start() takes it
 
-// A forked child has one thread, and copies of queues, locks and goroutines that the parent's other threads would have
-// had to serve. It may exec or _exit. All else that would start, park or wake aborts with a line that says so, and no
-// hot path asks: the child's thread is none of the runtime's any more, the runtime is not started, and what wakes sees
-// the hook of the event record. The signal mask and the timer slack are those of the thread, as of any thread.
+// Runs in a forked child. The child has one thread, and copies of queues, locks and goroutines that only the parent's
+// other threads could serve. So it may call exec or _exit. Everything else that would start, park or wake a goroutine
+// aborts with a line that says so. No hot path checks for that:
+//   start  fails, because the runtime counts as not started
+//   park   fails, because the child's thread no longer belongs to the runtime
+//   wake   fails, because it sees the hook of the event record, which checks `forked`
+// The child's thread keeps its signal mask and its timer slack, like any thread.
 void in_child() {
   forked.store(true, std::memory_order_relaxed);
   started.store(false, std::memory_order_relaxed);
@@ -50,7 +53,7 @@ void in_child() {
   grt_tls_hold.barred.store(0, std::memory_order_relaxed);
 }
 
-void calibrate() { // 1 ms against the clock; refined by nobody, it only scales patience
+void calibrate() { // 1 ms is exact enough, because the result only scales how long to wait
   std::uint64_t t0 = now_ns(), c0 = arch::cycles();
   origin_ns = t0;
   origin_cycles = c0;

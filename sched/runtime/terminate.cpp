@@ -1,4 +1,6 @@
-// sched/runtime/terminate.cpp - std::terminate on a goroutine: which goroutine, which exception, where it was thrown.
+// sched/runtime/terminate.cpp - std::terminate on a goroutine.
+//
+// The report names the goroutine and the exception, and shows where the exception was thrown.
 #include "sched/runtime/terminate.hpp"
 
 #include <cstdlib>
@@ -14,7 +16,8 @@ namespace grt {
 namespace {
 std::terminate_handler terminate_before;
 
-// The stack is intact: nobody catches, so the unwinder's first phase ended at the trampoline and nothing was unwound.
+// The stack is intact: there is no handler, so the first phase of the unwinder ended at the first frame and nothing
+// was unwound.
 [[noreturn]] void on_terminate() {
   M* m = me();
   if (m && m->g != m->g0p) {
@@ -34,7 +37,7 @@ std::terminate_handler terminate_before;
     }
   }
 #ifdef __GLIBCXX__
-  if (terminate_before == __gnu_cxx::__verbose_terminate_handler) claim_report(); // one of the program's may not end it
+  if (terminate_before == __gnu_cxx::__verbose_terminate_handler) claim_report(); // another handler might not end it
 #endif
   if (terminate_before) terminate_before();
   std::abort();

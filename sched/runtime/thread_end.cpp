@@ -7,7 +7,7 @@ namespace grt {
 namespace {
 struct end_key {
   pthread_key_t key{};
-  // The values first: their destructors may wait.
+  // The values first: their destructors may wait, for which they need the record that foreign_end() frees.
   bool made = pthread_key_create(&key, [](void*) {
                 locals_end();
                 foreign_end();

@@ -25,8 +25,8 @@ std::atomic<M*> all_m{nullptr};
 namespace {
 std::atomic<unsigned> n_threads{0};
 
-// Of the thread that started the runtime, at that moment; immutable afterwards. Threads that run goroutines begin with
-// both, as if that thread had made them by std::thread.
+// The signal mask and timer slack that the starting thread had when the runtime started. Immutable afterwards.
+// Threads that run goroutines begin with both, as if the starting thread had made them by std::thread.
 sigset_t program_mask;
 int program_slack_ns;
 
@@ -38,7 +38,7 @@ void threads_begin() noexcept {
 }
 unsigned threads() noexcept { return n_threads.load(std::memory_order_relaxed); }
 void thread_leave() noexcept {
-  grt_tls_m = nullptr; // destructors of thread_local objects may use grt yet, as any thread does
+  grt_tls_m = nullptr; // destructors of thread_local objects may still use grt, as a foreign thread
   grt_tls_hold.barred.store(0, std::memory_order_relaxed);
   stack::remove_altstack();
   n_threads.fetch_sub(1, std::memory_order_relaxed);
@@ -49,7 +49,7 @@ void thread_enter(M* m) noexcept {
   m->low = false;
   m->words.store(&grt_tls_hold, std::memory_order_release); // [HOLD-2]
   m->tid = static_cast<int>(syscall(SYS_gettid));
-  arch::fp_load(fp_default); // not its maker's, who may be a goroutine with one of its own
+  arch::fp_load(fp_default); // not inherited: the creating goroutine may have an environment of its own
   m->eh = reinterpret_cast<exception_state*>(
       abi::__cxa_get_globals()); // once per thread, so its const attribute does no harm
   stack::install_altstack();
@@ -68,7 +68,7 @@ void thread_enter(M* m) noexcept {
   m->g0.san = __tsan_get_current_fiber();
   m->maker_fiber = __tsan_create_fiber(0);
 #endif
-  pthread_sigmask(SIG_SETMASK, &program_mask, nullptr); // thread_start's until here: a handler finds all of it made
+  pthread_sigmask(SIG_SETMASK, &program_mask, nullptr); // until here thread_start's: a handler sees a complete M
   prctl(PR_SET_NAME, "grt");
 }
 
@@ -86,15 +86,16 @@ M* m_make(unsigned id) {
   m->id = id;
   m->g = m->g0p = &m->g0;
   m->g0.kind = m->dead.kind = g_kind::system;
-  m->g0.sp = reinterpret_cast<void*>(1); // not fresh
+  m->g0.sp = reinterpret_cast<void*>(1); // not null, because g0 is not a goroutine that has never run
   m->made_before = all_m.load(std::memory_order_relaxed);
   while (!all_m.compare_exchange_weak(m->made_before, m, std::memory_order_release, std::memory_order_relaxed)) {
-  } // [MS-1] a reader of the list finds it made
+  } // [MS-1] a reader of the list sees m initialised
   return m;
 }
 
-// The caller is any thread: sysmon, one of the program's, or one whose goroutine has changed its mask. A new thread's
-// timer slack, and what it falls back to, is its maker's at this moment.
+// The caller may be any thread: sysmon, a thread of the program, or a thread whose goroutine has changed the signal
+// mask. A new thread inherits its timer slack, and its default slack, from the thread that creates it. So the
+// caller's mask and slack are replaced while the thread is created.
 int thread_start(void* (*main)(void*), void* arg) noexcept {
   sigset_t most, old;
   sigfillset(&most);

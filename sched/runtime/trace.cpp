@@ -1,16 +1,17 @@
-// sched/runtime/trace.cpp - the event record: rings that one thread each writes, read once recording is over.
+// sched/runtime/trace.cpp - the event record: events go to rings, which are read once recording is over.
 //
-// A track is one ring and the thread that writes it: the first M of a P. All other threads (of the program, of pinned
-// goroutines, Ms that took a P over, and those of Ps that were made while recording) share one track under `lock`. So
-// every event is either in a ring or was overwritten there, which `lost` counts.
+// A *track* is one ring and the thread that writes it: the first M of a P. All other threads share one track under
+// `lock`: threads of the program, threads of pinned goroutines, Ms that took a P over, and Ms of Ps that were made
+// while recording. So every event is either in a ring or was overwritten there; `lost` counts the latter.
 //
 // The rings live from record() to stop_recording(), which unmaps them. A writer may have seen the hook set and be
-// preempted long before it writes, so it announces itself and looks again: [TRACE-2]
+// preempted long before it writes. So it announces itself and looks at the hook again: [TRACE-2]
 //
 //   writer:  writing = 1; compiler barrier; read hooks; write; writing = 0
 //   stop:    clear the hook; membarrier; wait until writing == 0; read; unmap
 //
-// One of the two sees the other. A writer waits for nothing meanwhile, so stop waits for a core at most.
+// At least one of the two sees the other. A writer waits for nothing between the two stores, so stop waits at most
+// until the writer gets a core.
 #include <grt/runtime.hpp>
 #include <grt/trace.hpp>
 
@@ -35,16 +36,16 @@ struct ring_of_events {
 };
 struct alignas(64) track {
   std::atomic<std::uint32_t> writing{0};
-  ring_of_events ring{}; // events: null while there is none
+  ring_of_events ring{}; // ring.events is null while there is no ring
 };
-spin_lock lock; // of the shared track, and of `now`
+spin_lock lock; // guards the shared track and `now`
 track tracks[procs_max], shared;
 enum class phase : std::uint8_t { off, changing, on } now = phase::off;
 std::uint64_t begin_ns;
 
 void put(ring_of_events& r, const trace::event& e) noexcept { r.events[r.n++ % r.capacity] = e; }
 
-// e.ns is a moment on CLOCK_MONOTONIC, or 0 for now.
+// Makes e.ns relative to begin_ns. Before, it is a time on CLOCK_MONOTONIC, or 0 for now.
 void stamp(trace::event& e) noexcept {
   std::uint64_t at = e.ns ? e.ns : now_ns();
   e.ns = at - std::min(at, begin_ns);
@@ -52,10 +53,10 @@ void stamp(trace::event& e) noexcept {
 
 bool recording_now() noexcept { return hooks.load(std::memory_order_acquire) & hook_trace; } // [TRACE-1]
 
-// false: this M has no ring of its own.
+// Writes e to the thread's own track. Returns false if this M has no ring of its own.
 bool put_own(track& t, trace::event& e) noexcept {
   t.writing.store(1, std::memory_order_relaxed);
-  std::atomic_signal_fence(std::memory_order_seq_cst); // [TRACE-2] before the look at hooks; the membarrier fences
+  std::atomic_signal_fence(std::memory_order_seq_cst); // [TRACE-2] before the read of hooks; the membarrier fences
   bool on = recording_now(), own = on && t.ring.events;
   if (own) {
     stamp(e);
@@ -82,7 +83,7 @@ void unmap_rings() noexcept {
   unmap_ring(shared.ring);
 }
 
-// One change at a time. false: the phase is another one.
+// Begins a change of phase; there is one at a time. Returns false if the phase is not `expected`.
 bool change_from(phase expected) noexcept {
   held_guard hold(lock);
   if (now != expected) return false;
@@ -121,22 +122,22 @@ void record(std::size_t events_max) {
   }
   begin_ns = now_ns();
   change_to(phase::on);
-  hooks.fetch_or(hook_trace, std::memory_order_seq_cst); // [TRACE-1] the rings and begin_ns before the hook
+  hooks.fetch_or(hook_trace, std::memory_order_seq_cst); // [TRACE-1] publishes the rings and begin_ns
 }
 
 recording stop_recording() {
   if (!change_from(phase::on))
-    throw std::logic_error("grt: no recording runs");      // from here on nobody writes to `shared`
-  hooks.fetch_and(~hook_trace, std::memory_order_seq_cst); // [TRACE-2] before the look at `writing`
+    throw std::logic_error("grt: no recording runs");      // from here on no thread writes to `shared`
+  hooks.fetch_and(~hook_trace, std::memory_order_seq_cst); // [TRACE-2] before the reads of `writing`
   membarrier();
   for (track& t : tracks)
-    while (t.writing.load(std::memory_order_acquire)) sched_yield(); // [TRACE-2] sees what was written
+    while (t.writing.load(std::memory_order_acquire)) sched_yield(); // [TRACE-2] sees what the writer wrote
   struct ending {
     ~ending() {
       unmap_rings();
       change_to(phase::off);
     }
-  } end; // also if there is no memory for a copy
+  } end; // runs also if there is no memory for the copy
   recording r;
   r.procs = n_procs.load(std::memory_order_relaxed);
   auto take = [&r](const ring_of_events& from) {

@@ -1,4 +1,6 @@
-// sched/time/sleep.cpp - the node stands on the sleeper's stack, and it parks under the wheel's own lock.
+// sched/time/sleep.cpp - sleeping.
+//
+// The timer node is on the stack of the sleeping goroutine, which parks under the lock of its wheel.
 #include <grt/time.hpp>
 
 #include <cerrno>

@@ -1,5 +1,7 @@
-// sched/time/timers.cpp - see wheel.hpp and timers.hpp. Lock order: a context, then a wheel, then a waiter queue or
-// select_state::lock; two wheels: lower P first.
+// sched/time/timers.cpp - the wheels of all Ps together; see wheel.hpp and timers.hpp.
+//
+// Lock order: a context, then a wheel, then a waiter queue or select_state::lock. Of two wheels the one of the lower
+// P is locked first.
 #include "sched/time/timers.hpp"
 
 #include <ctime>
@@ -18,7 +20,7 @@ std::uint64_t now_ns() noexcept {
 
 std::uint64_t deadline_in(std::int64_t ns, std::uint64_t& now) noexcept {
   constexpr std::int64_t coarse_enough = 1000000000;
-  constexpr std::uint64_t tick = 10000000; // HZ = 100, the slowest there is
+  constexpr std::uint64_t tick = 10000000; // the coarse clock lags by a tick at most; the slowest kernels have HZ = 100
   if (ns < coarse_enough) return add_ns(now = now_ns(), ns);
   timespec t;
   clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
@@ -47,7 +49,7 @@ void timers_run(M* m) noexcept {
     if (w.next_ns.load(std::memory_order_relaxed) > now) continue;
     G* list;
     {
-      spin_guard hold(w.lock);                                       // its holder has a processor, or is a plain thread
+      spin_guard hold(w.lock); // its holder has a P, or is a foreign thread (hold.hpp)
       if (w.next_ns.load(std::memory_order_relaxed) > now) continue; // another M was here
       w.advance(now, &list);
     }
@@ -61,7 +63,7 @@ void timers_run(M* m) noexcept {
       becomes_runnable(g);
       record(m, trace::kind::ready, g->id);
       if (migrating()) inject(g);
-      else m->p->queue.offer_next(g); // as Go: who waited for this moment goes first
+      else m->p->queue.offer_next(g); // it waited for this moment, so it goes first, as in Go
     }
   }
 }
@@ -74,7 +76,7 @@ void timers_move(P* from, P* to) noexcept {
     to->timers.absorb(from->timers, now_ns());
     next = to->timers.next_ns.load(std::memory_order_relaxed);
   }
-  timer_added(next); // a leader that looked at `to` before and at `from` after saw neither
+  timer_added(next); // a leader that read `to` before the move and `from` after it has seen no timer
 }
 
 void timer_arm(timer_node* n, std::uint64_t when, std::uint64_t now) noexcept {
@@ -93,7 +95,7 @@ bool timer_cancel(timer_node* n) noexcept {
     spin_guard hold(w->lock);
     san::acquire(n);
     if (n->owner.load(std::memory_order_acquire) == w)
-      return w->remove(n); // [OWNER-1] else it moved with its P's retirement
+      return w->remove(n); // [OWNER-1] otherwise the timer has moved, because its P was retired
   }
 }
 

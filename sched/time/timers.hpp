@@ -1,4 +1,4 @@
-// sched/time/timers.hpp - the wheels of all Ps together. g0 only, unless said otherwise.
+// sched/time/timers.hpp - the wheels of all Ps together. Callers are g0 only, unless a comment says otherwise.
 #pragma once
 #include <cstdint>
 
@@ -6,14 +6,13 @@ namespace grt {
 
 struct M;
 struct P;
-bool timers_due() noexcept;           // any thread: some P has a timer whose time has come
-std::uint64_t timers_next() noexcept; // any thread: the earliest deadline of all Ps, ns, or wheel::never
-void timers_run(M* m) noexcept;       // inside: fires what is due on every P
-void timers_move(P* from, P* to) noexcept;
-bool deadlock_possible() noexcept; // something is blocked at all
-void deadlock_check(
-    bool still_asleep) noexcept;     // every M sleeps and no timer is set; reports at the second time in a row
-unsigned sleeping_ms() noexcept;     // in the idle list, or retired
-std::uint64_t wake_epoch() noexcept; // grows whenever a sleeper leaves the list
+bool timers_due() noexcept;                      // any thread: is a timer of any P due?
+std::uint64_t timers_next() noexcept;            // any thread: the earliest deadline of all Ps, ns, or wheel::never
+void timers_run(M* m) noexcept;                  // inside a bracket: fires what is due on every P
+void timers_move(P* from, P* to) noexcept;       // moves all timers of a P that is retired
+bool deadlock_possible() noexcept;               // a foreign thread is blocked, and no poller is armed
+void deadlock_check(bool still_asleep) noexcept; // the leader: reports if everything is asleep at two looks
+unsigned sleeping_ms() noexcept;                 // how many Ms are in the idle list or retired
+std::uint64_t wake_epoch() noexcept;             // grows whenever a sleeper leaves the list
 
 } // namespace grt

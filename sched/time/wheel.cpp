@@ -12,7 +12,7 @@ namespace grt {
 void wheel::turn_to(std::uint64_t tick) noexcept { now = std::max(now, std::min(tick, last - 1)); }
 
 void wheel::place(timer_node* n) noexcept {
-  std::uint64_t t = std::max(n->tick, now + 1); // `last` at the most, so level < levels
+  std::uint64_t t = std::max(n->tick, now + 1); // at most `last`, so level < levels
   int level = (63 - __builtin_clzll((t ^ now) | 63)) / 6;
   int slot = static_cast<int>((t >> (6 * level)) & 63);
   n->level = static_cast<std::uint8_t>(level);
@@ -54,11 +54,11 @@ void wheel::publish() noexcept {
 
 void wheel::insert(timer_node* n, std::uint64_t when_ns, std::uint64_t now_ns) noexcept {
   GRT_DCHECK(!n->link, "a timer is set twice");
-  if (!used && !advancing) turn_to(now_ns >> tick_shift); // an empty wheel turns for nothing
+  if (!used && !advancing) turn_to(now_ns >> tick_shift); // an empty wheel needs no advance()
   std::uint64_t round = (std::uint64_t{1} << tick_shift) - 1;
   n->tick = when_ns > never - round ? last : (when_ns + round) >> tick_shift;
-  n->owner.store(this, std::memory_order_release); // [OWNER-1] timer_cancel may lock this wheel
-  san::release(n);                                 // the lock is taken in code TSan does not see
+  n->owner.store(this, std::memory_order_release); // [OWNER-1] from here on timer_cancel may lock this wheel
+  san::release(n);                                 // TSan does not see the code that takes the lock
   place(n);
   armed++;
   std::uint64_t at = std::max(n->tick, now + 1) << tick_shift;
@@ -77,19 +77,19 @@ void wheel::advance(std::uint64_t now_ns, G** out) noexcept {
   int level, slot;
   std::uint64_t tick;
   advancing = true; // a node that arms itself while it fires must not move `now`: it could land in the slot that is
-                    // being emptied, for ever
+                    // being emptied, again and again
   while (first(level, slot, tick) && tick <= target) {
     turn_to(tick);
     while (timer_node* n = slots[level][slot]) {
       unplace(n);
       if (n->tick > now) {
-        place(n); // a finer level, never this slot again: its tick's higher bits now equal those of `now`
+        place(n); // to a finer level, never to this slot: the higher bits of its tick now equal those of `now`
         continue;
       }
       armed--;
       san::acquire(n);
       G* g = n->fire(n);
-      san::release(n); // to timer_cancel
+      san::release(n); // pairs with timer_cancel
       if (g) {
         g->link = nullptr;
         *out = g;
@@ -100,8 +100,8 @@ void wheel::advance(std::uint64_t now_ns, G** out) noexcept {
   advancing = false;
   *out = nullptr;
   turn_to(target);
-  // A slot of a coarser level that `now` has entered must not stay behind: first() would never look back at it.
-  // It cannot: its first tick is <= now <= target, so the loop above took it.
+  // No timer may remain in a slot of a coarser level that `now` has entered, because first() would never look back at
+  // it. None does: the slot's first tick is <= now <= target, so the loop above has emptied it.
   GRT_DCHECK(!first(level, slot, tick) || tick > target, "a timer that is due was left");
   publish();
 }

@@ -1,4 +1,6 @@
-// sched/wait/limit.cpp - see limit.hpp. This folder is not instrumented: ThreadSanitizer is told of the locks taken here.
+// sched/wait/limit.cpp - see limit.hpp.
+//
+// This folder is not instrumented by ThreadSanitizer, so it is told of the locks that are taken here.
 #include "sched/wait/limit.hpp"
 
 #include <grt/time.hpp>
@@ -18,7 +20,7 @@ G* on_end(detail::watcher* w) noexcept {
   return l->expire(l);
 }
 
-class told_guard { // a lock that instrumented code takes too
+class told_guard { // guards a lock that instrumented code takes as well, and tells ThreadSanitizer
 public:
   explicit told_guard(spin_lock& l) noexcept : l_(l) {
     hold();
@@ -77,7 +79,7 @@ void limiter::arm(const limit& to) noexcept {
     }
   }
   holding h;
-  expire(this); // has not parked: nobody to wake
+  expire(this); // the caller has not parked, so there is no goroutine to wake
 }
 
 void limiter::disarm_slow() noexcept {

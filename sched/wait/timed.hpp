@@ -1,10 +1,15 @@
-// sched/wait/timed.hpp - a plain wait in one queue that may also end early, by time or by a context.
+// sched/wait/timed.hpp - a plain wait in one queue that a time or a context can end early.
 //
-// The waiter is G::w; G::ok says how far the wait is, under the queue's lock:
-//   ok_waiting  stands in the queue          leaves by: a waker (stores its verdict), or the limit (takes it out,
-//   stores ok_expired)
-// The limit is armed before the queue's lock is taken (order: wheel or context, then queue), so it may come first: then
-// `expired` says so; it also says so after a wake that granted nothing. Whoever waits calls disarm() before it returns.
+// The waiter is G::w. G::ok is the state of the wait; it changes under the lock of the queue:
+//
+//   G::ok        meaning                        leaves by
+//   ok_waiting   the waiter is in the queue     a waker, which stores its verdict: 0 or 1
+//                                               the limit, which removes the waiter and stores ok_expired
+//   ok_expired   the limit has ended the wait   -
+//
+// The limit is armed before the lock of the queue is taken (lock order: wheel or context, then queue). So it may
+// expire before the wait begins; then only `expired` is set. It is also set if the limit expires after a wake that
+// granted nothing. The waiting goroutine calls disarm() before it returns.
 #pragma once
 #include <cstdint>
 
@@ -19,10 +24,10 @@ struct timed_wait : limiter {
   G* g = nullptr;
   spin_lock* lock = nullptr;
   detail::wait_queue* queue = nullptr;
-  std::atomic<std::uint64_t>* count = nullptr; // of waiters, one less at expiry; or null
-  bool expired = false;                        // under lock
+  std::atomic<std::uint64_t>* count = nullptr; // the number of waiters, which expiry decrements; or null
+  bool expired = false;                        // under `lock`
 
-  /// The caller holds no lock. Any thread.
+  /// Any thread that holds no lock.
   void arm(const limit& to) noexcept;
 };
 

@@ -1,15 +1,20 @@
-// sched/wait/waiting.hpp - one wait in one queue, on the waiter's stack, that may also end early: by time, or by a context.
+// sched/wait/waiting.hpp - one wait in one queue that a time or a context can end early.
 //
-// `state` changes under the queue's lock:
-//   idle    -> queued   the waiter, by enqueue()
-//   queued  -> taken    a waker that popped it: take()
-//   queued  -> expired  its limit, which takes it out of the queue
-//   idle    -> expired  its limit, before it was enqueued: enqueue() then refuses
-// Whoever ends it readies the goroutine only if it has `parked`, which the waiter sets under the same lock; else the
-// waiter sees the new state when it comes to park. So between enqueue() and park() it may drop the lock and run other
-// code (condition_variable unlocks its mutex there). The limit is armed before the lock is taken (order: wheel or
-// context, then queue), and the destructor's disarm is synchronous: the record outlives the callback, and after it
-// nobody touches the queue's owner in its name.
+// The record of the wait is on the waiter's stack.
+//
+// `state` changes under the lock of the queue:
+//   idle    -> queued   by the waiter, in enqueue()
+//   queued  -> taken    by a waker that has popped the record, in wake_list::take()
+//   queued  -> expired  by the limit, which removes the record from the queue
+//   idle    -> expired  by the limit, before the record was enqueued; enqueue() then refuses
+//
+// The side that ends the wait readies the goroutine only if `parked` is set; the waiter sets it under the same lock.
+// If it is not set, the waiter sees the new state when it is about to park. So between enqueue() and park_here() the
+// waiter may release the lock and run other code (condition_variable unlocks its mutex there).
+//
+// The limit is armed before the lock is taken (lock order: wheel or context, then queue). The destructor disarms it,
+// and that is synchronous. So the record outlives the callback, and after the destructor no callback of this wait
+// touches the object that owns the queue.
 #pragma once
 #include <cstdint>
 #include <utility>
@@ -22,15 +27,15 @@ namespace grt {
 struct waiting : limiter {
   enum state_t : std::uint8_t { idle, queued, taken, expired };
 
-  detail::waiter w{}; // w.elem: this record
+  detail::waiter w{}; // w.elem points to this record
   G* g;
   spin_lock& lock;
   detail::wait_queue& queue;
-  std::uint64_t n = 0; // how much it waits for; the queue's owner knows
+  std::uint64_t n = 0; // for the owner of the queue: how many units it waits for
   state_t state = idle;
   bool parked = false;
 
-  /// The lock is not held. @throws std::system_error no memory for a foreign thread's record
+  /// The caller does not hold the lock. @throws std::system_error no memory for a foreign thread's record
   waiting(spin_lock& l, detail::wait_queue& q, const limit& to = {}) : g(self()), lock(l), queue(q) {
     w.elem = this;
     if (to) arm(to);
@@ -39,14 +44,14 @@ struct waiting : limiter {
   waiting(const waiting&) = delete;
   waiting& operator=(const waiting&) = delete;
 
-  /// Lock held. false: the limit was there first.
+  /// The caller holds the lock. Returns false if the limit has already expired.
   bool enqueue() noexcept {
     if (state != idle) return false;
     state = queued;
     queue.push(&w);
     return true;
   }
-  /// queue_guard handed over. true: a waker took it. `object`: as for park().
+  /// The caller has called queue_guard::hand_over(). Returns true if a waker ended the wait. `object`: as for park().
   bool park_here(wait_reason why, const void* object) noexcept {
     if (state == queued) {
       parked = true;
@@ -66,13 +71,13 @@ private:
 
 inline waiting& waiting_of(detail::waiter* w) noexcept { return *static_cast<waiting*>(w->elem); }
 
-/// Those to be made ready once the lock is free; the records may be gone by then.
+/// Goroutines to make ready once the lock is free. Their records may have been destroyed by then.
 class wake_list {
 public:
   wake_list() = default;
   wake_list(const wake_list&) = delete;
   wake_list& operator=(const wake_list&) = delete;
-  /// Lock held, w is out of the queue: its wait is over.
+  /// Ends the wait of w, which is no longer in the queue. The caller holds the lock.
   void take(detail::waiter* w) noexcept {
     waiting& r = waiting_of(w);
     r.state = waiting::taken;
@@ -81,7 +86,7 @@ public:
     *tail_ = r.g;
     tail_ = &r.g->link;
   }
-  /// Lock not held.
+  /// The caller does not hold the lock.
   void ready_all() noexcept {
     if (head_ && !head_->link) return ready(head_);
     while (G* g = head_) {
@@ -94,7 +99,7 @@ private:
   G *head_ = nullptr, **tail_ = &head_;
 };
 
-/// Guards a queue; told to ThreadSanitizer, as parks under it are.
+/// Guards a queue, and tells ThreadSanitizer, which is told of parks under this lock as well.
 class queue_guard {
 public:
   explicit queue_guard(spin_lock& l) noexcept : l_(&l) {
@@ -112,7 +117,7 @@ public:
       let_loose();
     }
   }
-  /// The lock, and the hold, go with a park.
+  /// The park that follows releases the lock and ends the hold.
   void hand_over() noexcept { l_ = nullptr; }
 
 private:
