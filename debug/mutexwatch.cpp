@@ -43,6 +43,7 @@ public:
   void lock() noexcept {
     while (word_.exchange(1, std::memory_order_acquire)) futex_wait(&word_, 1); // [TOLD-1]
   }
+  bool try_lock() noexcept { return !word_.exchange(1, std::memory_order_acquire); } // [TOLD-1]
   void unlock() noexcept {
     word_.store(0, std::memory_order_release); // [TOLD-1]
     futex_wake(&word_);
@@ -121,7 +122,12 @@ void mutexwatch_report(const G* g, const char* why, const void* at) noexcept {
   unsigned n = grt_mutexwatch_1(held);
   if (!n) return;
   int error = errno;
-  std::lock_guard hold(reports);
+  // Others may be waiting for the lock that the caller holds, or for its P.
+  const M* m = me();
+  bool hurried = m->in.load(std::memory_order_relaxed) || grt_tls_hold.holds.load(std::memory_order_relaxed);
+  std::unique_lock hold(reports, std::defer_lock);
+  if (!hurried) hold.lock();
+  else if (!hold.try_lock()) return;
   symbolizer names;
   for (unsigned i = 0; i < n; i++) {
     if (!to_be_told(held[i], names)) continue;

@@ -172,9 +172,7 @@ bool park_thread(M* m, protocol::asleep_state expected, std::int64_t ns, punctua
   idle.leave_poller(m);
   for (G* g; (g = list);) {
     list = g->link;
-    san::release(g);
-    becomes_runnable(g);
-    m->p->queue.push(g);
+    ready_on_g0(m, g);
   }
   return !m->p->queue.empty();
 }

@@ -92,6 +92,15 @@ GRT_NOINLINE void ready(G* g) noexcept {
   leave(m);
 }
 
+void ready_on_g0(M* m, G* g) noexcept {
+  san::release(g);
+  if (g->kind == g_kind::foreign) return ready(g);
+  becomes_runnable(g);
+  record(m, trace::kind::ready, g->id);
+  if (migrating()) inject(g);
+  else m->p->queue.offer_next(g); // it waited for this moment, so it goes first, as in Go
+}
+
 void ready_tail(G* g) noexcept {
   san::release(g);
   ready_unusual<true>(me(), g);

@@ -11,6 +11,8 @@ namespace grt {
 
 struct G;
 
+// Until a real poller is there, only a leader that sleeps calls wait(), and always for some time. While no M is idle
+// nobody polls.
 struct poller {
   /// Sleeps until there is an event, or an interrupt() for which no wait() has returned yet, or until `ns` nanoseconds
   /// are over (-1: no limit; 0: does not sleep). Returns the goroutines that can go on, linked by G::link. Consumes

@@ -24,8 +24,8 @@ void mutexwatch_start() noexcept;
 /// Under hook_mutexwatch, every thread of the runtime calls this as it starts.
 void mutexwatch_follow() noexcept;
 /// Under hook_mutexwatch: g, the caller, gives its thread away. `why` says why in a word or two. `at` says where: it is
-/// the first return address to be shown. Does not block or allocate, keeps errno, and may be called under a park lock
-/// and inside the bracket. Stack: 5 KB.
+/// the first return address to be shown. Does not allocate, keeps errno, and may be called under a park lock
+/// and inside the bracket. There it does not block: if another report is being written, this one is dropped. Stack: 5 KB.
 void mutexwatch_report(const G* g, const char* why, const void* at) noexcept;
 
 } // namespace grt

@@ -285,6 +285,8 @@ GRT_INLINE void check_stack_of(const G* g, const void* here) noexcept {
 void ready(G* g) noexcept;
 /// The same, but g goes to the tail of the queue: for callers that wake many at once.
 void ready_tail(G* g) noexcept;
+/// On g0, inside: the same for what a timer or an event has ended the wait of, threads too.
+void ready_on_g0(M* m, G* g) noexcept;
 /// The G of the caller; a foreign thread gets one. Starts the runtime. @throws std::system_error
 G* self();
 void yield_here(M* m) noexcept;

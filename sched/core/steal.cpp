@@ -67,7 +67,7 @@ static bool steal(M* m, P* vp, bool woken_only) noexcept {
 // in ticks of its P is multiplied by the average time of a tick there. All of it is a hint.
 static bool old_front(P* p, run_queue::part part, std::uint32_t tick, std::uint64_t now) noexcept {
   run_queue::front at = p->queue.racy_front(part);
-  if (!at.n || at.n > 1u << 30 || !at.oldest) return false;
+  if (!at.n || at.n > 1u << 30 || (part == run_queue::of_fresh && !at.oldest)) return false;
   std::uint32_t birth = part == run_queue::of_runq ? tick - at.n : racy_read(at.oldest->birth);
   std::int32_t age = static_cast<std::int32_t>(tick - birth);
   if (age <= 0) return false;

@@ -40,7 +40,8 @@ void deadlock_check(bool still_asleep) noexcept {
   // Used by the leader alone. A new leader starts over: it was awake in between.
   static std::uint64_t since, wakes;
   if (!still_asleep || adrift() || sleeping_ms() < n_made.load(std::memory_order_relaxed) ||
-      injected.n.load(std::memory_order_relaxed) || timers_next() != wheel::never || !every_thread_waits_here()) {
+      injected.n.load(std::memory_order_relaxed) || timers_next() != wheel::never || current_poller().armed() ||
+      !every_thread_waits_here()) {
     since = 0;
     return;
   }

@@ -55,15 +55,7 @@ void timers_run(M* m) noexcept {
     }
     while (G* g = list) {
       list = g->link;
-      san::release(g);
-      if (g->kind == g_kind::foreign) {
-        ready(g);
-        continue;
-      }
-      becomes_runnable(g);
-      record(m, trace::kind::ready, g->id);
-      if (migrating()) inject(g);
-      else m->p->queue.offer_next(g); // it waited for this moment, so it goes first, as in Go
+      ready_on_g0(m, g);
     }
   }
 }

@@ -9,6 +9,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <sys/eventfd.h>
+#include <sys/time.h>
 #include <thread>
 #include <unistd.h>
 #include <vector>
@@ -16,6 +17,7 @@
 #include <grt/grt.hpp>
 
 #include "sched/monitor/pace.hpp"
+#include "tests/support/poller.hpp"
 
 extern "C" {
 GRT_DETAIL_NOINLINE int stuck_here(const grt::chan<int>& c) { return c.recv().value_or(1) + 1; }
@@ -56,6 +58,23 @@ TEST_P(Deadlock, IsFoundWithMoreProcessorsThanOnce) {
   EXPECT_EXIT(stick(GetParam(), GetParam() + 3), ExitedWithCode(2), found);
 }
 INSTANTIATE_TEST_SUITE_P(Procs, Deadlock, testing::Values(1, 2, 8, 64));
+
+[[noreturn]] void waits_for_an_event() {
+  setenv("GRT_PROCS", "2", 1);
+  pace.deadlock_ns = 20'000'000;
+  use_room();
+  static std::atomic<int> ticks{0};
+  std::signal(SIGALRM, [](int) {
+    room_interrupt();
+    if (++ticks == 10) std::_Exit(5);
+  });
+  itimerval every{{0, 30'000}, {0, 30'000}};
+  setitimer(ITIMER_REAL, &every, nullptr);
+  run(await_fire);
+  std::_Exit(7);
+}
+// An armed poller may bring an event yet, also when its wait returns again and again without one.
+TEST_F(NoDeadlock, WhileThePollerIsArmed) { EXPECT_EXIT(waits_for_an_event(), ExitedWithCode(5), "^$"); }
 
 struct DeadlockReport : NoDeadlock {};
 TEST_F(DeadlockReport, HasTheWaitersWithStackObjectAndBirth) {
