@@ -51,6 +51,7 @@ inline void await_fire() {
   G* g = grt::self();
   grt::hold();
   room.lock.lock();
+  room.lock.tsan_acquire();
   g->link = std::exchange(room.waits, g);
   if (room.waiting++ == 0) grt::poller_armed();
   room.lock.tsan_release(); // the switch releases it
