@@ -8,6 +8,7 @@
 #include <type_traits>
 #include <utility>
 
+#include <grt/detail/bad_count.hpp>
 #include <grt/detail/ending.hpp>
 #include <grt/detail/spin.hpp>
 #include <grt/detail/waiter.hpp>
@@ -16,9 +17,6 @@
 
 namespace grt {
 class context;
-namespace detail {
-[[noreturn]] void throw_bad_count();
-}
 
 namespace detail {
 class barrier_core {

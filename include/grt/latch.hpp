@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include <grt/detail/bad_count.hpp>
 #include <grt/detail/ending.hpp>
 #include <grt/detail/spin.hpp>
 #include <grt/detail/waiter.hpp>
@@ -14,9 +15,6 @@
 
 namespace grt {
 class context;
-namespace detail {
-[[noreturn]] void throw_bad_count();
-}
 
 /// std::latch: a counter that can be counted down to zero once, and be waited for. A goroutine that returns from wait()
 /// may destroy the latch if no other goroutine uses it.

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include <grt/detail/bad_count.hpp>
 #include <grt/detail/duration.hpp>
 #include <grt/detail/ending.hpp>
 #include <grt/detail/spin.hpp>
@@ -17,9 +18,6 @@
 namespace grt {
 class context;
 class wake_list;
-namespace detail {
-[[noreturn]] void throw_bad_count();
-}
 
 namespace detail {
 /// The part of counting_semaphore that does not depend on its maximum.
